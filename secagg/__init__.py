@@ -1,0 +1,68 @@
+"""Secure aggregation: sums of vectors that nobody may see.
+
+>>> import numpy as np, secagg
+>>> updates = {i: np.full(1_000, 0.25) for i in range(100)}
+>>> codec = secagg.Encoding(dimension=1_000, clip=1.0, bits=16, clients=100)  # raises if a sum could ever wrap
+>>> plan = secagg.plan(codec, dropout=0.1, corrupted=0.1)  # degree, threshold, modulus, failure odds
+>>> inputs = {i: codec.encode(x) for i, x in updates.items()}
+>>> total = secagg.simulate(plan, inputs, dropouts={7: "masked_input"})
+>>> codec.decode(total).round(3)[:3]
+array([0.25, 0.25, 0.25])
+"""
+
+import logging
+
+from secagg.encoding import Counts, Encoded, Encoding, Layout, WeightedSum
+from secagg.errors import (
+    DecodeError,
+    EncodingError,
+    FaultyClientError,
+    FaultyServerError,
+    LocalProtocolError,
+    PlanError,
+    ProtocolError,
+    RemoteProtocolError,
+    SecAggError,
+    SuspectedPeerError,
+    ThresholdError,
+    VersionError,
+)
+from secagg.params import ClientId, Plan, Setup, new_session
+from secagg.planning import plan
+from secagg.session import Client, Server, Total
+from secagg.simulation import Observer, Trace, simulate
+
+__all__ = [
+    "Client",
+    "ClientId",
+    "Counts",
+    "DecodeError",
+    "Encoded",
+    "Encoding",
+    "EncodingError",
+    "FaultyClientError",
+    "FaultyServerError",
+    "Layout",
+    "LocalProtocolError",
+    "Observer",
+    "Plan",
+    "PlanError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "SecAggError",
+    "Server",
+    "Setup",
+    "SuspectedPeerError",
+    "ThresholdError",
+    "Total",
+    "Trace",
+    "VersionError",
+    "WeightedSum",
+    "new_session",
+    "plan",
+    "simulate",
+]
+
+__version__ = "0.1.0"
+
+logging.getLogger("secagg").addHandler(logging.NullHandler())

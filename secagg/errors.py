@@ -1,0 +1,118 @@
+"""The error tree of secure sums.
+
+Parsing raises `DecodeError`; the step that asked for the bytes turns it into blame. A check whose result
+must not be ignored raises; it never returns a bool. No message holds a secret: errors may be logged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from secagg.params import ClientId
+
+__all__ = [
+    "DecodeError",
+    "EncodingError",
+    "FaultyClientError",
+    "FaultyServerError",
+    "LocalProtocolError",
+    "PlanError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "SecAggError",
+    "SuspectedPeerError",
+    "ThresholdError",
+    "VersionError",
+]
+
+SERVER = "server"
+"""How `RemoteProtocolError.culprits` names the server."""
+
+
+class SecAggError(Exception):
+    """Root of every error this library raises on purpose."""
+
+
+class DecodeError(SecAggError, ValueError):
+    """The bytes are not the canonical encoding of what was expected."""
+
+
+class VersionError(DecodeError):
+    """The bytes come from another wire version.
+
+    Attributes:
+        ours: the version this library speaks.
+        theirs: the version the bytes claim.
+    """
+
+    def __init__(self, *, ours: int, theirs: int) -> None:
+        self.ours = ours
+        self.theirs = theirs
+        super().__init__(
+            f"wire version {theirs} received, this library speaks {ours}: install matching secagg versions"
+        )
+
+
+class EncodingError(SecAggError, ValueError):
+    """A vector cannot be encoded, or an encoding could wrap, without losing something in silence."""
+
+
+class PlanError(SecAggError, ValueError):
+    """No parameters satisfy what was asked of a plan."""
+
+
+class ThresholdError(SecAggError):
+    """Nobody lied; too few clients remain to finish the round.
+
+    Attributes:
+        needed: how many shares (hence share holders) the plan asks for.
+        survivors: how many remain for the client that is worst off.
+    """
+
+    def __init__(self, *, needed: int, survivors: int, what: str) -> None:
+        self.needed = needed
+        self.survivors = survivors
+        super().__init__(f"{what}: {needed} needed, {survivors} left")
+
+
+class ProtocolError(SecAggError):
+    """A round cannot go on as it is.
+
+    Attributes:
+        round: the protocol round in which it happened, in Bonawitz et al.'s words.
+    """
+
+    def __init__(self, message: str, *, round: str) -> None:  # noqa: A002 -- the paper's word
+        self.round = round
+        super().__init__(f"{round}: {message}")
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own caller broke the order of calls or reused what may be used once."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """What a peer sent cannot be accepted. The session's state is unchanged.
+
+    Attributes:
+        culprits: client ids, or "server".
+    """
+
+    def __init__(self, message: str, *, round: str, culprits: Iterable[ClientId]) -> None:  # noqa: A002
+        self.culprits = tuple(culprits)
+        super().__init__(f"{message} (from {', '.join(map(str, self.culprits))})", round=round)
+
+
+class FaultyClientError(RemoteProtocolError):
+    """Raised by a server: this client is at fault; certain, given authentic channels."""
+
+
+class FaultyServerError(RemoteProtocolError):
+    """Raised by a client: the server is at fault; certain, given authentic channels."""
+
+
+class SuspectedPeerError(RemoteProtocolError):
+    """A peer lied, or whoever relayed its message framed it; this party cannot tell which."""

@@ -1,0 +1,36 @@
+"""Which key opens which mask stream, for clients and server alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from secagg import tags
+from secagg.primitives.keys import derive_key
+
+if TYPE_CHECKING:
+    from secagg.params import Setup
+
+__all__ = ["pairwise_mask_key", "position_bytes", "self_mask_key"]
+
+
+def self_mask_key(setup: Setup, position: int, seed: bytes) -> bytes:
+    """Derive the 32-byte stream key of a client's self mask from its Shamir-shared 32-byte seed."""
+    return derive_key(seed, tags.SELF_MASK, setup.digest, position_bytes(position))
+
+
+def pairwise_mask_key(setup: Setup, me: tuple[int, bytes], peer: tuple[int, bytes], secret: bytes) -> tuple[bytes, int]:
+    """Derive the stream key that two clients share, and the sign with which `me` adds it.
+
+    Args:
+        me, peer: (roster position, mask public key).
+        secret: 32 bytes, the X25519 agreement of the two mask keys.
+    Returns: the 32-byte key, equal for both, and +1 for the lower position, -1 for the higher.
+    """
+    low, high = sorted((me, peer))
+    parties = [part for position, public in (low, high) for part in (position_bytes(position), public)]
+    return derive_key(secret, tags.PAIRWISE_MASK, setup.digest, *parties), 1 if me == low else -1
+
+
+def position_bytes(position: int) -> bytes:
+    """Encode a roster position in 8 bytes for derivations."""
+    return position.to_bytes(8, "little")

@@ -1,0 +1,69 @@
+"""X25519 key pairs and HKDF-SHA256 derivation.
+
+Threat model: private keys never leave this process except as Shamir shares made on purpose. Exchange and
+derivation run in OpenSSL; Python cannot wipe memory, so an attacker who reads this process's memory is out of scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+__all__ = ["KEY_BYTES", "KeyPair", "derive_key"]
+
+KEY_BYTES = 32
+
+
+def derive_key(secret: bytes, tag: bytes, *context: bytes) -> bytes:
+    """Derive 32 bytes for one purpose from a secret.
+
+    Args:
+        secret: input key material, >= 32 bytes.
+        tag: a label of `secagg.tags`; says the purpose.
+        context: further values bound into the derivation, each length-prefixed.
+    Returns: 32 bytes.
+    Raises:
+        ValueError: the secret is shorter than 32 bytes.
+    Source: RFC 5869 (HKDF-SHA256, no salt: the secret is already uniform or a Diffie-Hellman output).
+    """
+    if len(secret) < KEY_BYTES:
+        msg = f"a secret of at least {KEY_BYTES} bytes is needed, got {len(secret)}"
+        raise ValueError(msg)
+    info = b"".join(len(part).to_bytes(4, "little") + part for part in (tag, *context))
+    return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyPair:
+    """One X25519 key pair, fresh for one client, purpose and round.
+
+    Attributes:
+        public: 32 bytes, as sent on the wire.
+    """
+
+    _private: X25519PrivateKey = field(repr=False)
+    public: bytes
+
+    @classmethod
+    def from_private(cls, private: bytes) -> KeyPair:
+        """Make the pair of a 32-byte private key (clamped by X25519 itself)."""
+        key = X25519PrivateKey.from_private_bytes(private)
+        return cls(key, key.public_key().public_bytes_raw())
+
+    def private_bytes(self) -> bytes:
+        """Return the 32 private bytes, for Shamir sharing only."""
+        return self._private.private_bytes(
+            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+        )
+
+    def agree(self, peer_public: bytes) -> bytes:
+        """Return the 32-byte X25519 shared secret with a peer.
+
+        Raises:
+            ValueError: the peer's key has the wrong length or is a low-order point (all-zero secret).
+        Source: RFC 7748, sec. 6.1.
+        """
+        return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))

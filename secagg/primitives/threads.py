@@ -1,0 +1,53 @@
+"""Long vectors cut into slices, one per CPU this process may use.
+
+Only work that releases the GIL gains from it: OpenSSL streams, numpy loops and nogil kernels. The threads live as
+long as the process (waking one costs less than starting one) and a forked child makes its own.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["available_threads", "in_slices"]
+
+
+def in_slices(
+    work: Callable[[int, int], None], length: int, *, align: int, smallest: int, threads: int | None = None
+) -> None:
+    """Call `work(start, stop)` on slices that cover range(length), in parallel.
+
+    Args:
+        work: does the elements start..stop-1, touching no others.
+        length: elements in all.
+        align: every slice but the last ends at a multiple of this.
+        smallest: elements that are worth a thread.
+        threads: number of slices; None picks by length and by the CPUs this process may use.
+    """
+    if threads is None:
+        threads = max(1, min(available_threads(), length // smallest))
+    edges = [length * i // threads // align * align for i in range(threads)] + [length]
+    slices = [(start, stop) for start, stop in pairwise(edges) if start < stop]
+    others = [_pool(os.getpid()).submit(work, start, stop) for start, stop in slices[1:]]
+    for start, stop in slices[:1]:
+        work(start, stop)
+    for other in others:
+        other.result()
+
+
+def available_threads() -> int:
+    """Return how many CPUs this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    del process
+    return ThreadPoolExecutor(max(1, available_threads() - 1), thread_name_prefix="secagg")

@@ -1,0 +1,92 @@
+"""What every protocol's rounds share: the invitation that opens them and the vector that goes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
+
+from secagg.encoding.fixed_point import Encoded
+from secagg.encoding.packing import Words, as_words
+from secagg.errors import SERVER, FaultyServerError
+from secagg.params import SESSION_BYTES
+from secagg.wire import Message
+
+if TYPE_CHECKING:
+    from secagg.params import Plan, Setup
+
+__all__ = ["Contribution", "Invitation", "Outbox", "Outcome", "accept_invitation", "invite", "to_vector"]
+
+Contribution: TypeAlias = Encoded | Words | Callable[[], Encoded | Words]
+"""A client's vector, or a callable that makes it in the round that needs it."""
+
+Outbox: TypeAlias = dict[int, Message]
+"""The server's messages by roster position."""
+
+
+class Outcome(NamedTuple):
+    """What the server's last step returns in place of a state.
+
+    Attributes:
+        vector: (length,) words, the sum modulo 2^modulus_bits.
+        survivors: positions of the clients in it, ascending.
+    """
+
+    vector: Words
+    survivors: list[int]
+
+
+class Invitation(Message, frozen=True):
+    """Server -> client, opens the round: what the server believes was agreed.
+
+    Attributes:
+        session: 16..64 bytes. round: round number.
+        parameters, roster: 32 bytes each, digests.
+    """
+
+    KIND: ClassVar[int] = 1
+    NAME: ClassVar[str] = "invitation"
+    NAMES_ITS_SETUP: ClassVar[bool] = True
+
+    session: bytes
+    round: int
+    parameters: bytes
+    roster: bytes
+
+    @classmethod
+    def max_payload(cls, setup: Setup) -> int:  # noqa: ARG003 -- a bound for any setup
+        """Return the most bytes of the variable fields."""
+        return SESSION_BYTES[1] + 2 * 32
+
+
+def invite(setup: Setup) -> Outbox:
+    """Make every client's invitation."""
+    agreed = (setup.session, setup.round, setup.plan.digest, setup.roster_digest)
+    return {client: Invitation(client, *agreed) for client in range(setup.plan.clients)}
+
+
+def accept_invitation(setup: Setup, message: Invitation, step: str) -> None:
+    """Compare an invitation with what this client was set up for.
+
+    Raises:
+        FaultyServerError: another session, round, plan or roster; says which.
+    """
+    for what, theirs, ours in (
+        ("session", message.session, setup.session),
+        ("round", message.round, setup.round),
+        ("plan", message.parameters, setup.plan.digest),
+        ("roster", message.roster, setup.roster_digest),
+    ):
+        if theirs != ours:
+            text = f"invited to another {what} than this client was set up for"
+            raise FaultyServerError(text, round=step, culprits=[SERVER])
+
+
+def to_vector(contribution: Contribution, plan: Plan) -> Words:
+    """Make, check and copy a client's vector.
+
+    Returns: (length,) words in [0, 2^modulus_bits), a fresh copy.
+    Raises:
+        TypeError, ValueError, EncodingError: not a vector of this plan.
+    """
+    made = contribution() if callable(contribution) else contribution
+    return as_words(made.vector if isinstance(made, Encoded) else made, length=plan.length, bits=plan.modulus_bits)

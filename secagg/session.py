@@ -1,0 +1,318 @@
+"""Client and server objects for live transports: one transition table over the pure steps.
+
+A session takes bytes in, gives bytes out, and knows no sockets, clocks or threads. A message that cannot be accepted
+raises a typed error and changes nothing, so a caller may drop the message and go on. Randomness for each step comes
+from the operating system. Sessions are not thread-safe: one thread at a time.
+
+    while outbox := server.close_round():          # {client_id: bytes}; whoever does not answer has dropped out
+        for client_id, request in outbox.items():
+            server.receive(client_id, clients[client_id].receive(request))
+    total = server.total()
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from secagg import plain
+from secagg.errors import (
+    SERVER,
+    DecodeError,
+    FaultyClientError,
+    FaultyServerError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    VersionError,
+)
+from secagg.masking import client as masking_client
+from secagg.masking import messages
+from secagg.masking import server as masking_server
+from secagg.rounds import Invitation, Outcome
+from secagg.wire import Message, decode, encode, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from secagg.encoding.packing import Words
+    from secagg.params import ClientId, Masking, Setup
+    from secagg.rounds import Contribution
+
+__all__ = ["Client", "Server", "Total", "steps_of"]
+
+
+class ClientStep(NamedTuple):
+    """In a state: the message awaited, the protocol round it opens, and the step that answers it."""
+
+    awaits: type[Message]
+    round: str
+    step: Callable[..., tuple[Any, Message]]
+
+
+class ServerStep(NamedTuple):
+    """In a state: the round being collected, its message, what each arrival does, and the step that closes it.
+
+    `check` refuses a message; `fold` adds it to the state at once instead of keeping it. The first state collects
+    nothing; the last step returns an `Outcome` in place of a state.
+    """
+
+    round: str
+    collects: type[Message] | None
+    close: Callable[..., tuple[Any, dict[int, Message]]]
+    check: Callable[..., None] | None = None
+    fold: Callable[..., Any] | None = None
+
+
+class Protocol(NamedTuple):
+    """Every state of a protocol and what happens in it; the first state of each table is where a round begins."""
+
+    client: dict[type, ClientStep]
+    server: dict[type, ServerStep]
+
+
+PROTOCOLS: dict[Masking, Protocol] = {
+    "masking": Protocol(
+        client={
+            masking_client.ClientState0: ClientStep(Invitation, "advertise_keys", masking_client.client_advertise_keys),
+            masking_client.ClientState1: ClientStep(messages.PeerKeys, "share_keys", masking_client.client_share_keys),
+            masking_client.ClientState2: ClientStep(
+                messages.PeerShares, "masked_input", masking_client.client_masked_input
+            ),
+            masking_client.ClientState3: ClientStep(messages.Survivors, "unmask", masking_client.client_unmask),
+        },
+        server={
+            masking_server.ServerState0: ServerStep("open", None, masking_server.server_open),
+            masking_server.ServerState1: ServerStep(
+                "advertise_keys",
+                messages.AdvertiseKeys,
+                masking_server.server_advertise_keys,
+                check=masking_server.server_check_keys,
+            ),
+            masking_server.ServerState2: ServerStep(
+                "share_keys",
+                messages.ShareKeys,
+                masking_server.server_share_keys,
+                check=masking_server.server_check_shares,
+            ),
+            masking_server.ServerState3: ServerStep(
+                "masked_input",
+                messages.MaskedInput,
+                masking_server.server_masked_input,
+                fold=masking_server.server_add_masked_input,
+            ),
+            masking_server.ServerState4: ServerStep(
+                "unmask",
+                messages.UnmaskShares,
+                masking_server.server_unmask,
+                check=masking_server.server_check_unmask,
+            ),
+        },
+    ),
+    "plain": Protocol(
+        client={plain.PlainClientState0: ClientStep(Invitation, "upload", plain.client_upload)},
+        server={
+            plain.PlainServerState0: ServerStep("open", None, plain.server_open),
+            plain.PlainServerState1: ServerStep(
+                "upload", plain.Upload, plain.server_upload, fold=plain.server_add_upload
+            ),
+        },
+    ),
+}
+
+
+def steps_of(masking: Masking) -> tuple[str, ...]:
+    """Return the names of a protocol's rounds, in order."""
+    return tuple(step.round for step in PROTOCOLS[masking].client.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Total:
+    """What the server learns from a round.
+
+    Attributes:
+        vector: (length,) unsigned, in [0, 2^modulus_bits): the sum modulo 2^modulus_bits.
+        survivors: whose vectors are in it, in roster order.
+        dropouts: whose are not.
+    """
+
+    vector: Words = field(repr=False)
+    survivors: tuple[ClientId, ...]
+    dropouts: tuple[ClientId, ...]
+
+
+class Client:
+    """One client's side of one round. Not thread-safe.
+
+    Args:
+        setup: what was agreed; equal at every party.
+        client_id: this client's id, in the roster.
+        contribution: the encoded vector, or a callable that makes it in round masked_input.
+
+    Raises:
+        KeyError: the roster does not hold this client id.
+    """
+
+    def __init__(self, setup: Setup, client_id: ClientId, contribution: Contribution) -> None:
+        if client_id not in setup.roster:
+            msg = f"client {client_id!r} is not in the roster"
+            raise KeyError(msg)
+        self._setup = setup
+        self._position = setup.position(client_id)
+        self._steps = PROTOCOLS[setup.plan.masking].client
+        self._state: Any = next(iter(self._steps))(setup, self._position, contribution)
+
+    @property
+    def done(self) -> bool:
+        """Whether this client has sent its last message."""
+        return self._state is None
+
+    def receive(self, message: bytes) -> bytes:
+        """Take the server's message and return the answer.
+
+        Raises:
+            LocalProtocolError: this client has finished.
+            RemoteProtocolError: not the message awaited (early, late or repeated).
+            FaultyServerError, SuspectedPeerError: the message is not acceptable.
+            VersionError: the server speaks another wire version.
+            ThresholdError: too few clients remain.
+        """
+        if self.done:
+            text = "this client has sent its last message; make a new Client for the next round"
+            raise LocalProtocolError(text, round="done")
+        awaits, step_round, step = self._steps[type(self._state)]
+        try:
+            parsed = _parse(message, awaits, self._setup, self._position, step_round, SERVER)
+        except VersionError:
+            raise
+        except DecodeError as error:
+            raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
+        state, answer = step(self._state, parsed, os.urandom(32))
+        framed = encode(answer, self._setup)
+        self._state = state
+        return framed
+
+    def __repr__(self) -> str:
+        """Say who it is and what it waits for; never what it holds."""
+        waiting = "done" if self.done else f"awaits {self._steps[type(self._state)].awaits.NAME}"
+        return f"<secagg.Client {self._setup.roster[self._position]!r} {waiting}>"
+
+
+class Server:
+    """The server's side of one round. Not thread-safe.
+
+    `close_round` first returns the invitations; then, round by round, hand in answers with `receive` and call
+    `close_round` when everyone answered or you waited long enough. When it returns an empty dict, `total` is ready.
+
+    Args:
+        setup: what was agreed; equal at every party.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._steps = PROTOCOLS[setup.plan.masking].server
+        self._state: Any = next(iter(self._steps))(setup)
+        self._inbox: dict[int, Message | None] = {}
+        self._awaited: frozenset[int] = frozenset()
+
+    @property
+    def round(self) -> str:
+        """The round being collected, or "done"."""
+        return "done" if self._finished else self._steps[type(self._state)].round
+
+    @property
+    def waiting_for(self) -> tuple[ClientId, ...]:
+        """Clients that were asked and have not answered, in roster order."""
+        return tuple(self._setup.roster[position] for position in sorted(self._awaited - self._inbox.keys()))
+
+    @property
+    def _finished(self) -> bool:
+        return isinstance(self._state, Outcome)
+
+    def receive(self, client_id: ClientId, message: bytes) -> None:
+        """Take one client's message of the current round.
+
+        Raises:
+            KeyError: no such client.
+            LocalProtocolError: no round is open.
+            RemoteProtocolError: this client was not asked, or answered already, or sends another round's message.
+            FaultyClientError: the message is not acceptable.
+            VersionError: the client speaks another wire version.
+        """
+        position = self._setup.position(client_id)
+        step = self._steps.get(type(self._state))
+        if step is None or step.collects is None:
+            text = "no round is open: call close_round to begin, or make a new Server for the next round"
+            raise LocalProtocolError(text, round=self.round)
+        if position not in self._awaited:
+            text = "not asked in this round: dropped out earlier"
+            raise RemoteProtocolError(text, round=step.round, culprits=[client_id])
+        if position in self._inbox:
+            text = "answered this round already"
+            raise RemoteProtocolError(text, round=step.round, culprits=[client_id])
+        try:
+            parsed = _parse(message, step.collects, self._setup, position, step.round, client_id)
+        except VersionError:
+            raise
+        except DecodeError as error:
+            raise FaultyClientError(str(error), round=step.round, culprits=[client_id]) from error
+        if step.check is not None:
+            step.check(self._state, parsed)
+        if step.fold is not None:
+            self._state = step.fold(self._state, parsed)
+            self._inbox[position] = None
+        else:
+            self._inbox[position] = parsed
+
+    def close_round(self) -> dict[ClientId, bytes]:
+        """End the current round with what has arrived and return the next messages; {} when the sum is ready.
+
+        Raises:
+            LocalProtocolError: the sum is ready already.
+            ThresholdError: too few answered; the round stays open, so more answers can be received.
+            RemoteProtocolError: what arrived does not fit together.
+        """
+        if self._finished:
+            text = "the sum is ready already"
+            raise LocalProtocolError(text, round="done")
+        step = self._steps[type(self._state)]
+        state, outbox = step.close(self._state, self._inbox)
+        framed = {self._setup.roster[client]: encode(message, self._setup) for client, message in outbox.items()}
+        self._state, self._inbox, self._awaited = state, {}, frozenset(outbox)
+        return framed
+
+    def total(self) -> Total:
+        """Return the sum.
+
+        Raises:
+            LocalProtocolError: it is not ready.
+        """
+        if not self._finished:
+            text = "the sum is not ready: close_round has not returned {} yet"
+            raise LocalProtocolError(text, round=self.round)
+        outcome: Outcome = self._state
+        present = set(outcome.survivors)
+        roster = self._setup.roster
+        return Total(
+            outcome.vector,
+            tuple(roster[position] for position in outcome.survivors),
+            tuple(client_id for position, client_id in enumerate(roster) if position not in present),
+        )
+
+    def __repr__(self) -> str:
+        """Say which round it collects and from how many."""
+        return f"<secagg.Server {self.round} {len(self._inbox)}/{len(self._awaited)} answers>"
+
+
+def _parse(
+    data: bytes, awaits: type[Message], setup: Setup, position: int, step_round: str, sender: ClientId
+) -> Message:
+    """Decode the one message that the current state awaits, on the channel of one client."""
+    if kind_of(data) != awaits.KIND:
+        text = f"sent message kind {data[1]} while {awaits.NAME} is awaited: early, late or repeated"
+        raise RemoteProtocolError(text, round=step_round, culprits=[sender])
+    message = decode(awaits, data, setup)
+    if message.client != position:
+        msg = f"this {awaits.NAME} belongs to another client's channel"
+        raise DecodeError(msg)
+    return message

@@ -1,0 +1,150 @@
+"""A whole round in memory: who drops out, and what is watched, are data."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+
+from secagg.params import Setup, new_session
+from secagg.session import Client, Server, Total, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from secagg.encoding.fixed_point import Encoded
+    from secagg.encoding.packing import Words
+    from secagg.params import ClientId, Plan
+    from secagg.rounds import Contribution
+
+__all__ = ["Observer", "Trace", "simulate"]
+
+Result = TypeVar("Result")
+
+Direction: TypeAlias = Literal["up", "down"]
+"""Client to server, or server to client."""
+
+
+class Observer(Protocol):
+    """Watches a simulated round. An observer may keep messages: it sees what the network sees."""
+
+    def on_message(self, step: str, direction: Direction, client_id: ClientId, data: bytes) -> None:
+        """A message travels; `step` is the protocol round it belongs to."""
+
+    def on_work(self, step: str, role: Literal["client", "server"], seconds: float) -> None:
+        """One call of a client or of the server took this long."""
+
+
+class Trace:
+    """Counts bytes, messages and seconds per protocol round.
+
+    Attributes:
+        bytes, messages: Counter by (step, direction).
+        seconds: by (step, role), summed over clients.
+    """
+
+    def __init__(self) -> None:
+        self.bytes: Counter[tuple[str, Direction]] = Counter()
+        self.messages: Counter[tuple[str, Direction]] = Counter()
+        self.seconds: dict[tuple[str, Literal["client", "server"]], float] = {}
+
+    def on_message(self, step: str, direction: Direction, client_id: ClientId, data: bytes) -> None:
+        """Count it."""
+        del client_id
+        self.bytes[step, direction] += len(data)
+        self.messages[step, direction] += 1
+
+    def on_work(self, step: str, role: Literal["client", "server"], seconds: float) -> None:
+        """Add it."""
+        self.seconds[step, role] = self.seconds.get((step, role), 0.0) + seconds
+
+
+def simulate(
+    plan: Plan,
+    inputs: Mapping[ClientId, Encoded | Words] | Callable[[ClientId], Encoded | Words],
+    *,
+    dropouts: Mapping[ClientId, str] | None = None,
+    session: bytes | None = None,
+    round: int = 0,  # noqa: A002 -- the paper's word
+    observers: Sequence[Observer] = (),
+) -> Total:
+    """Run one round between in-memory clients and a server.
+
+    Args:
+        plan: the parameters.
+        inputs: each client's encoded vector, or a callable from client id to vector (clients 0..n-1), called once per
+            client when its turn comes, so that vectors need not exist at the same time.
+        dropouts: client id -> the protocol round from which nothing of it arrives any more ("advertise_keys",
+            "share_keys", "masked_input", "unmask"; "upload" if plain).
+        session: 16..64 bytes; None draws a fresh one.
+        round: round number within the session.
+        observers: watch messages and time.
+    Returns: the sum over the clients whose vector arrived.
+    Raises:
+        ThresholdError: too few clients remain.
+        PlanError: the roster does not fit the plan.
+        ValueError: a dropout names an unknown client or round.
+
+    >>> import numpy as np, secagg
+    >>> codec = secagg.Encoding(dimension=2, clip=1.0, bits=16, clients=4)
+    >>> inputs = {name: codec.encode(np.array([0.5, -0.25])) for name in ("a", "b", "c", "d")}
+    >>> total = simulate(secagg.plan(codec), inputs, dropouts={"b": "masked_input"})
+    >>> total.survivors
+    ('a', 'c', 'd')
+    >>> codec.decode(total).round(3)
+    array([ 0.5  , -0.25 ])
+    """
+    roster: Sequence[ClientId] = range(plan.clients) if callable(inputs) else list(inputs)
+    setup = Setup(plan=plan, roster=roster, session=session or new_session(), round=round)
+    steps = steps_of(plan.masking)
+    last_word = _checked_dropouts(dropouts or {}, setup, steps)
+    server = Server(setup)
+    clients: dict[ClientId, Client] = {}
+    for step in steps:
+        outbox = _timed(observers, steps[max(steps.index(step) - 1, 0)], "server", server.close_round)
+        for client_id, request in outbox.items():
+            for observer in observers:
+                observer.on_message(step, "down", client_id, request)
+            if last_word.get(client_id, len(steps)) <= steps.index(step):
+                continue
+            if client_id not in clients:
+                clients[client_id] = Client(setup, client_id, _contribution(inputs, client_id))
+            answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
+            for observer in observers:
+                observer.on_message(step, "up", client_id, answer)
+            _timed(observers, step, "server", partial(server.receive, client_id, answer))
+            if clients[client_id].done:
+                del clients[client_id]
+    _timed(observers, steps[-1], "server", server.close_round)
+    return server.total()
+
+
+def _timed(
+    observers: Sequence[Observer], step: str, role: Literal["client", "server"], call: Callable[[], Result]
+) -> Result:
+    start = time.perf_counter()
+    result = call()
+    elapsed = time.perf_counter() - start
+    for observer in observers:
+        observer.on_work(step, role, elapsed)
+    return result
+
+
+def _contribution(
+    inputs: Mapping[ClientId, Encoded | Words] | Callable[[ClientId], Encoded | Words], client_id: ClientId
+) -> Contribution:
+    if callable(inputs):
+        return partial(inputs, client_id)
+    return inputs[client_id]
+
+
+def _checked_dropouts(dropouts: Mapping[ClientId, str], setup: Setup, steps: Sequence[str]) -> dict[ClientId, int]:
+    for client_id, step in dropouts.items():
+        if client_id not in setup.roster:
+            msg = f"dropout {client_id!r} is not among the clients"
+            raise ValueError(msg)
+        if step not in steps:
+            msg = f"client {client_id!r} cannot drop out at {step!r}: the rounds are {', '.join(steps)}"
+            raise ValueError(msg)
+    return {client_id: steps.index(step) for client_id, step in dropouts.items()}
