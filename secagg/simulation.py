@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 from secagg.params import Setup, new_session
 from secagg.session import Client, Server, Total, steps_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Observer", "Trace", "simulate"]
 
 Result = TypeVar("Result")
+Id = TypeVar("Id", bound="ClientId")
+DropId = TypeVar("DropId", bound="ClientId")
 
 Direction: TypeAlias = Literal["up", "down"]
 """Client to server, or server to client."""
@@ -62,9 +64,9 @@ class Trace:
 
 def simulate(
     plan: Plan,
-    inputs: Mapping[ClientId, Encoded | Words] | Callable[[ClientId], Encoded | Words],
+    inputs: Mapping[Id, Encoded | Words] | Callable[[int], Encoded | Words],
     *,
-    dropouts: Mapping[ClientId, str] | None = None,
+    dropouts: Mapping[DropId, str] | None = None,
     session: bytes | None = None,
     round: int = 0,  # noqa: A002 -- the paper's word
     observers: Sequence[Observer] = (),
@@ -95,7 +97,7 @@ def simulate(
     >>> codec.decode(total).round(3)
     array([ 0.5  , -0.25 ])
     """
-    roster: Sequence[ClientId] = range(plan.clients) if callable(inputs) else list(inputs)
+    roster, contribution = _roster(plan, inputs)
     setup = Setup(plan=plan, roster=roster, session=session or new_session(), round=round)
     steps = steps_of(plan.masking)
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
@@ -109,7 +111,7 @@ def simulate(
             if last_word.get(client_id, len(steps)) <= steps.index(step):
                 continue
             if client_id not in clients:
-                clients[client_id] = Client(setup, client_id, _contribution(inputs, client_id))
+                clients[client_id] = Client(setup, client_id, contribution(client_id))
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
             for observer in observers:
                 observer.on_message(step, "up", client_id, answer)
@@ -131,15 +133,15 @@ def _timed(
     return result
 
 
-def _contribution(
-    inputs: Mapping[ClientId, Encoded | Words] | Callable[[ClientId], Encoded | Words], client_id: ClientId
-) -> Contribution:
+def _roster(
+    plan: Plan, inputs: Mapping[Id, Encoded | Words] | Callable[[int], Encoded | Words]
+) -> tuple[Sequence[ClientId], Callable[[Any], Contribution]]:
     if callable(inputs):
-        return partial(inputs, client_id)
-    return inputs[client_id]
+        return range(plan.clients), partial(partial, inputs)
+    return list(inputs), inputs.__getitem__
 
 
-def _checked_dropouts(dropouts: Mapping[ClientId, str], setup: Setup, steps: Sequence[str]) -> dict[ClientId, int]:
+def _checked_dropouts(dropouts: Mapping[DropId, str], setup: Setup, steps: Sequence[str]) -> dict[ClientId, int]:
     for client_id, step in dropouts.items():
         if client_id not in setup.roster:
             msg = f"dropout {client_id!r} is not among the clients"

@@ -10,41 +10,45 @@ from typing import Final
 
 __all__: list[str] = []
 
-PREFIX: Final = b"secagg/v1/"
 
-FRAME_CHECK: Final = PREFIX + b"frame-check"
+def _label(name: str) -> bytes:
+    """Make a label: ends in a zero byte, so that none is a prefix of another."""
+    return b"secagg/v1/" + name.encode() + b"\0"
+
+
+FRAME_CHECK: Final = _label("frame-check")
 """Key of the error check at the end of every frame (public: not an authenticator)."""
 
-ENCODING: Final = PREFIX + b"encoding"
+ENCODING: Final = _label("encoding")
 """Hash of an encoding's parameters."""
 
-LAYOUT: Final = PREFIX + b"layout"
+LAYOUT: Final = _label("layout")
 """Hash of array names, shapes and dtypes."""
 
-PARAMETERS: Final = PREFIX + b"parameters"
+PARAMETERS: Final = _label("parameters")
 """Hash of a plan's parameters."""
 
-ROSTER: Final = PREFIX + b"roster"
+ROSTER: Final = _label("roster")
 """Hash of the ordered client ids."""
 
-SETUP: Final = PREFIX + b"setup"
+SETUP: Final = _label("setup")
 """Hash of session, round, parameter hash and roster hash."""
 
-GRAPH: Final = PREFIX + b"graph"
+GRAPH: Final = _label("graph")
 """Public randomness of the neighbour graph."""
 
-SEALING_PRIVATE_KEY: Final = PREFIX + b"sealing-private-key"
-MASK_PRIVATE_KEY: Final = PREFIX + b"mask-private-key"
-SELF_MASK_SEED: Final = PREFIX + b"self-mask-seed"
-SHAMIR_COEFFICIENTS: Final = PREFIX + b"shamir-coefficients"
-STOCHASTIC_ROUNDING: Final = PREFIX + b"stochastic-rounding"
+SEALING_PRIVATE_KEY: Final = _label("sealing-private-key")
+MASK_PRIVATE_KEY: Final = _label("mask-private-key")
+SELF_MASK_SEED: Final = _label("self-mask-seed")
+SHAMIR_COEFFICIENTS: Final = _label("shamir-coefficients")
+STOCHASTIC_ROUNDING: Final = _label("stochastic-rounding")
 """Secrets a client derives from the fresh randomness of one step."""
 
-SEALED_SHARE: Final = PREFIX + b"sealed-share"
+SEALED_SHARE: Final = _label("sealed-share")
 """AEAD key for one share message, per (sender, recipient)."""
 
-SELF_MASK: Final = PREFIX + b"self-mask"
+SELF_MASK: Final = _label("self-mask")
 """Mask stream of one client."""
 
-PAIRWISE_MASK: Final = PREFIX + b"pairwise-mask"
+PAIRWISE_MASK: Final = _label("pairwise-mask")
 """Mask stream of one pair of clients, lower roster position first."""

@@ -213,13 +213,14 @@ class Encoding:
 
     def _checked(self, update: NDArray[Any]) -> NDArray[Any]:
         values = np.asarray(update)
-        if values.dtype not in (np.float32, np.float64):
+        native = values.dtype.newbyteorder("=")
+        if native not in (np.float32, np.float64):
             msg = f"expected float32 or float64 values, got {values.dtype}"
             raise TypeError(msg)
         if values.shape != (self.dimension,):
             msg = f"expected shape ({self.dimension},), got {values.shape}"
             raise ValueError(msg)
-        return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        return np.ascontiguousarray(values, dtype=native)
 
     def _checked_weight(self, weight: int | None) -> int:
         if weight is None:

@@ -5,7 +5,7 @@ Bad lengths and dtypes raise `ValueError`/`TypeError`; bytes that are not a cano
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ from secagg.primitives.threads import in_slices
 
 __all__ = ["MAX_BITS", "Words", "add_packed", "as_words", "pack", "packed_bytes", "reduce", "word_dtype"]
 
-Words: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32] | NDArray[np.uint64]
+Words: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """A vector modulo 2^b in the narrowest unsigned words that hold b bits."""
 
 MAX_BITS = 64
 _COORDINATES_PER_THREAD = 1 << 17
 
 
-def word_dtype(bits: int) -> np.dtype[np.unsignedinteger]:
+def word_dtype(bits: int) -> np.dtype[np.unsignedinteger[Any]]:
     """Return the narrowest unsigned dtype of at least `bits` bits; mask streams are read in such words."""
     if not 1 <= bits <= MAX_BITS:
         msg = f"a modulus has 1 to {MAX_BITS} bits, got {bits}"

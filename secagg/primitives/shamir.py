@@ -1,8 +1,9 @@
 """Shamir sharing of 32-byte secrets over the prime field of 2^61 - 1 elements, vectorised.
 
-A secret is cut into five limbs of 56 bits, each shared by its own independent polynomial. Because a limb uses 56 of
-the field's 61 bits (the last one 32), a reconstruction from shares of which one is wrong yields a canonical secret
-with odds of about 2^-49 only, and anything else is refused.
+A secret is cut into five limbs of 56 bits, each shared by its own independent polynomial. A limb uses 56 of the
+field's 61 bits (the last one 32), so a reconstruction from a share that was replaced at random is canonical with odds
+of about 2^-49 only, and is refused otherwise. That finds accidents, not lies: whoever alters a share by a small amount
+shifts the secret by a small amount, unnoticed.
 
 Threat model: fewer than t shares of a secret say nothing about it (information-theoretically). Shares carry no
 authenticator: sealed transport and the caller's checks say whose they are. Not constant time.

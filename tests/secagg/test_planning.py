@@ -1,0 +1,222 @@
+"""Plans: safe by construction, with odds that hold up against enumeration and simulation."""
+
+from math import comb, log2
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import hypergeom
+
+import secagg
+from secagg import Counts, Encoding, Plan, PlanError, Setup, planning
+from secagg.primitives.graph import Graph
+
+
+def codec(n: int) -> Counts:
+    return Counts(dimension=1, maximum=1, clients=n)
+
+
+@given(st.integers(3, 300), st.floats(0, 0.3), st.floats(0, 0.5))
+def test_complete_plans_exceed_two_thirds_and_every_round_within_the_dropouts_works(
+    n: int, dropout: float, corrupted: float
+) -> None:
+    try:
+        plan = secagg.plan(codec(n), dropout=dropout, corrupted=corrupted, graph="complete")
+    except PlanError:
+        assert np.ceil(dropout * n - 1e-9) > n - (2 * n // 3 + 1)
+        return
+    assert plan.is_complete
+    assert 3 * plan.threshold > 2 * n
+    assert plan.threshold + plan.dropouts <= n
+    assert plan.corrupted < plan.threshold
+    assert plan.privacy_bits is plan.failure_bits is None
+
+
+@pytest.mark.parametrize(
+    ("n", "degree"), [(4, 3), (20, 19), (50, 49), (100, 22), (1_000, 46), (10_000, 54), (1_000_000, 64)]
+)
+def test_auto_takes_the_complete_graph_for_consortia_and_a_sparse_one_for_crowds(n: int, degree: int) -> None:
+    assert secagg.plan(codec(n)).degree == degree
+
+
+@pytest.mark.parametrize(
+    ("n", "dropout", "corrupted"), [(60, 0.05, 0.05), (200, 0.1, 0.1), (1_000, 0.05, 0.2), (5_000, 0.3, 0.1)]
+)
+def test_stated_odds_are_the_exact_tails_under_a_union_bound(n: int, dropout: float, corrupted: float) -> None:
+    plan = secagg.plan(codec(n), dropout=dropout, corrupted=corrupted, graph="sparse")
+    c, d, k, t = plan.corrupted, plan.dropouts, plan.degree, plan.threshold
+    captured = (n - c) * hypergeom.sf(t - 1, n - 1, c, k)
+    torn = n * (n - k - 1) / 2 * comb(c + d, k) / comb(n, k)
+    lost = n * hypergeom.sf(k - t, n - 1, d, k)
+    for stated, exact, asked in ((plan.privacy_bits, captured + torn, 40), (plan.failure_bits, lost, 20)):
+        assert (stated is None) == (exact == 0)
+        if stated is not None:
+            assert stated == pytest.approx(-log2(exact), rel=1e-6)
+            assert stated >= asked
+    fewer = range(2, k, 2)  # no smaller degree would do
+    assert not any(
+        n * (n - j - 1) / 2 * comb(c + d, j) / comb(n, j) <= 2**-41
+        and (n - c) * hypergeom.sf(s - 1, n - 1, c, j) <= 2**-41
+        and n * hypergeom.sf(j - s, n - 1, d, j) <= 2**-20
+        for j in fewer
+        for s in range(2, j + 1)
+    )
+
+
+def connected(graph: Graph, alive: set[int]) -> bool:
+    start = next(iter(alive))
+    reached, frontier = {start}, [start]
+    while frontier:
+        for other in graph.neighbours(frontier.pop()).tolist():
+            if other in alive and other not in reached:
+                reached.add(other)
+                frontier.append(other)
+    return reached == alive
+
+
+def test_the_connectivity_bound_holds_in_simulation() -> None:
+    # Parameters far from safe, so that graphs do tear: the bound must lie above the frequency seen.
+    n, k, removed, draws = 30, 4, 6, 4_000
+    torn = 0
+    for draw in range(draws):
+        graph = Graph.derive(n, k, randomness=draw.to_bytes(32, "little"))
+        torn += not connected(graph, set(range(removed, n)))
+    bound = 2 ** planning._log2_disconnected(n, removed, k)
+    assert 0.01 < torn / draws <= bound < 1
+
+
+def test_the_share_bounds_hold_in_simulation() -> None:
+    n, k, marked, t, draws = 30, 6, 10, 5, 4_000
+    captured = lost = 0
+    for draw in range(draws):
+        graph = Graph.derive(n, k, randomness=draw.to_bytes(32, "little"))
+        counts = [int((graph.neighbours(i) < marked).sum()) for i in range(n)]
+        captured += max(counts[marked:]) >= t
+        lost += max(counts[marked:]) > k - 2
+    assert 0.01 < captured / draws <= 2 ** planning._log2_captured(n, marked, k, t) < 1
+    assert 0.01 < lost / draws <= 2 ** planning._log2_too_few_holders(n, marked, k, 2)
+
+
+@given(st.integers(1, 60), st.data())
+def test_tails_are_exact(population: int, data: st.DataObject) -> None:
+    marked = data.draw(st.integers(0, population))
+    draws = data.draw(st.integers(0, population))
+    at_least = data.draw(st.integers(0, draws + 1))
+    exact = sum(comb(marked, j) * comb(population - marked, draws - j) for j in range(at_least, draws + 1)) / comb(
+        population, draws
+    )
+    got = planning._log2_upper_tail(population, marked, draws, at_least)
+    assert 2**got == pytest.approx(exact, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"dropout": 1.0}, r"dropout is a share"),
+        ({"dropout": -0.1}, r"dropout is a share"),
+        ({"corrupted": 1.5}, r"corrupted is a share"),
+        ({"dropout": 0.5}, r"at most 1 may drop out; asked for 2"),
+        ({"corrupted": 0.75}, r"would hold 3 shares"),
+        ({"graph": "sparse"}, r"no sparse graph"),
+    ],
+)
+def test_impossible_wishes_are_refused_with_what_would_work(arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(PlanError, match=match):
+        secagg.plan(codec(4), **arguments)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clients": 1, "degree": 0, "threshold": 1},
+        {"threshold": 6},
+        {"threshold": 11},
+        {"threshold": 1},
+        {"degree": 3, "threshold": 2},
+        {"degree": 0, "threshold": 2},
+        {"degree": 10, "threshold": 2},
+        {"modulus_bits": 65},
+        {"modulus_bits": 0},
+        {"length": 0},
+        {"length": 1 << 40},
+        {"masking": "wishful"},
+    ],
+)
+def test_unsafe_or_impossible_parameters_cannot_be_constructed(change: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"clients": 10, "length": 1, "modulus_bits": 8, "threshold": 7, "degree": 9}
+    assert Plan(**good).is_complete
+    with pytest.raises(PlanError):
+        Plan(**(good | change))
+
+
+def test_parameter_hashes_tell_apart_everything_that_changes_a_message() -> None:
+    base: dict[str, Any] = {
+        "clients": 10,
+        "length": 4,
+        "modulus_bits": 8,
+        "threshold": 7,
+        "degree": 9,
+        "encoding": b"a",
+    }
+    changes: list[dict[str, Any]] = [
+        {},
+        {"clients": 9, "degree": 8},
+        {"length": 5},
+        {"modulus_bits": 9},
+        {"threshold": 8},
+        {"degree": 8},
+        {"encoding": b"b"},
+        {"masking": "plain"},
+    ]
+    assert len({Plan(**(base | change)).digest for change in changes}) == len(changes)
+    assert Plan(**base, dropouts=2).digest == Plan(**base).digest  # odds are not parameters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"roster": [0, 1, 2]}, PlanError),
+        ({"roster": [0, 1, 2, 2]}, PlanError),
+        ({"roster": [0, 1, 2, -1]}, PlanError),
+        ({"roster": [0, 1, 2, 1 << 64]}, PlanError),
+        ({"roster": [0, 1, 2, ""]}, PlanError),
+        ({"roster": [0, 1, 2, "x" * 300]}, PlanError),
+        ({"roster": [0, 1, 2, True]}, TypeError),
+        ({"roster": [0, 1, 2, 3.0]}, TypeError),
+        ({"session": b"short"}, PlanError),
+        ({"session": bytes(65)}, PlanError),
+        ({"round": -1}, PlanError),
+        ({"round": 1 << 63}, PlanError),
+    ],
+)
+def test_bad_setups_are_refused(arguments: dict[str, Any], error: type[Exception]) -> None:
+    good: dict[str, Any] = {"plan": secagg.plan(codec(4)), "roster": range(4), "session": bytes(16), "round": 0}
+    Setup(**good)
+    with pytest.raises(error):
+        Setup(**(good | arguments))
+
+
+def test_setups_agree_on_the_roster_whatever_order_it_came_in() -> None:
+    plan = secagg.plan(codec(4))
+    one = Setup(plan=plan, roster=["b", 3, "a", 1], session=bytes(16), round=0)
+    two = Setup(plan=plan, roster=[1, "a", "b", 3], session=bytes(16), round=0)
+    assert one.roster == (1, 3, "a", "b")
+    assert one.digest == two.digest
+    assert one.digest != Setup(plan=plan, roster=[1, 3, "a", "c"], session=bytes(16), round=0).digest
+
+
+def test_new_sessions_differ() -> None:
+    assert len({secagg.new_session() for _ in range(50)}) == 50
+
+
+def test_a_plan_holds_what_the_codec_says() -> None:
+    encoding = Encoding(dimension=9, clip=1.0, bits=12, clients=8, max_weight=5)
+    plan = secagg.plan(encoding)
+    assert (plan.clients, plan.length, plan.modulus_bits, plan.encoding) == (
+        8,
+        10,
+        encoding.modulus_bits,
+        encoding.digest,
+    )
