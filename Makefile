@@ -55,7 +55,7 @@ bench: bench-install ## every benchmark, JSON in benchmarks/results/
 
 lock: ## rebuild constraints.txt over all extras in a throw-away environment
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet $(PIP_FLAGS) 'torch==2.13.0' --editable '.[all,dev,peers]'
+	.venv-lock/bin/python -m pip install --quiet $(PIP_FLAGS) 'torch==2.13.0' 'click<8.5' --editable '.[all,dev,peers]'
 	echo '# Every version of an environment with all extras, made by `make lock`; used by every install command.' > constraints.txt
 	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' >> constraints.txt
 	rm -rf .venv-lock

@@ -5,11 +5,16 @@ Only typer is imported at top level; every command imports what it needs when it
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError as error:
+    _MESSAGE = "secagg: the command line needs typer and rich: pip install 'secagg[cli]'"
+    raise SystemExit(_MESSAGE) from error
 
 if TYPE_CHECKING:
     from secagg.cost import RoundCost
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["fail", "main", "sum_command"]
 
 GROUP = "secagg.commands"
+EXTRAS = {"rich": "cli", "torch": "train", "sklearn": "train", "matplotlib": "report", "jinja2": "report"}
 
 
 class GraphChoice(StrEnum):
@@ -35,8 +41,14 @@ class MaskingChoice(StrEnum):
 
 
 def main() -> None:
-    """Run the command line."""
-    build_app()()
+    """Run the command line; a library that is not installed is named with the extra that brings it."""
+    try:
+        build_app()()
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        sys.exit(f"secagg: {error.name} is not installed: pip install 'secagg[{extra}]'")
 
 
 def build_app() -> typer.Typer:

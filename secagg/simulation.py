@@ -94,8 +94,8 @@ def simulate(
     >>> total = simulate(secagg.plan(codec), inputs, dropouts={"b": "masked_input"})
     >>> total.survivors
     ('a', 'c', 'd')
-    >>> codec.decode(total).round(3)
-    array([ 0.5  , -0.25 ])
+    >>> bool(np.allclose(codec.decode(total), [0.5, -0.25], atol=1e-4))
+    True
     """
     roster, contribution = _roster(plan, inputs)
     setup = Setup(plan=plan, roster=roster, session=session or new_session(), round=round)
