@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from secagg.encoding.packing import Words
-    from secagg.params import ClientId, Masking, Plan
+    from secagg.params import ClientId, Masking, Plan, Setup
     from secagg.simulation import Direction, Observer
 
 __all__ = ["RoundCost", "StepCost", "measure_round", "parse_drops"]
@@ -165,6 +165,9 @@ def _watched(messages: int, *, shown: bool) -> Iterator[list[Observer]]:
         task = progress.add_task("", total=messages)
 
         class Bar:
+            def on_start(self, setup: Setup) -> None:
+                del setup
+
             def on_message(self, step: str, direction: Direction, client_id: ClientId, data: bytes) -> None:
                 del client_id, data
                 if direction == "up":

@@ -31,6 +31,9 @@ Direction: TypeAlias = Literal["up", "down"]
 class Observer(Protocol):
     """Watches a simulated round. An observer may keep messages: it sees what the network sees."""
 
+    def on_start(self, setup: Setup) -> None:
+        """A round begins under this (public) setup."""
+
     def on_message(self, step: str, direction: Direction, client_id: ClientId, data: bytes) -> None:
         """A message travels; `step` is the protocol round it belongs to."""
 
@@ -42,14 +45,21 @@ class Trace:
     """Counts bytes, messages and seconds per protocol round.
 
     Attributes:
+        rounds: how many were watched.
         bytes, messages: Counter by (step, direction).
         seconds: by (step, role), summed over clients.
     """
 
     def __init__(self) -> None:
+        self.rounds = 0
         self.bytes: Counter[tuple[str, Direction]] = Counter()
         self.messages: Counter[tuple[str, Direction]] = Counter()
         self.seconds: dict[tuple[str, Literal["client", "server"]], float] = {}
+
+    def on_start(self, setup: Setup) -> None:
+        """Count it: the rest adds up over rounds."""
+        del setup
+        self.rounds += 1
 
     def on_message(self, step: str, direction: Direction, client_id: ClientId, data: bytes) -> None:
         """Count it."""
@@ -64,7 +74,7 @@ class Trace:
 
 def simulate(
     plan: Plan,
-    inputs: Mapping[Id, Encoded | Words] | Callable[[int], Encoded | Words],
+    inputs: Mapping[Id, Contribution] | Callable[[int], Encoded | Words],
     *,
     dropouts: Mapping[DropId, str] | None = None,
     session: bytes | None = None,
@@ -75,8 +85,8 @@ def simulate(
 
     Args:
         plan: the parameters.
-        inputs: each client's encoded vector, or a callable from client id to vector (clients 0..n-1), called once per
-            client when its turn comes, so that vectors need not exist at the same time.
+        inputs: each client's encoded vector (or a call that makes it), or a callable from client id to vector for
+            clients 0..n-1. Calls happen once per client, when its turn comes: vectors need not exist at the same time.
         dropouts: client id -> the protocol round from which nothing of it arrives any more ("advertise_keys",
             "share_keys", "masked_input", "unmask"; "upload" if plain).
         session: 16..64 bytes; None draws a fresh one.
@@ -101,6 +111,8 @@ def simulate(
     setup = Setup(plan=plan, roster=roster, session=session or new_session(), round=round)
     steps = steps_of(plan.masking)
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
+    for observer in observers:
+        observer.on_start(setup)
     server = Server(setup)
     clients: dict[ClientId, Client] = {}
     for step in steps:
@@ -134,7 +146,7 @@ def _timed(
 
 
 def _roster(
-    plan: Plan, inputs: Mapping[Id, Encoded | Words] | Callable[[int], Encoded | Words]
+    plan: Plan, inputs: Mapping[Id, Contribution] | Callable[[int], Encoded | Words]
 ) -> tuple[Sequence[ClientId], Callable[[Any], Contribution]]:
     if callable(inputs):
         return range(plan.clients), partial(partial, inputs)

@@ -1,0 +1,103 @@
+"""`secagg leakage`."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 -- typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from attacks.study import Study
+
+__all__ = ["leakage"]
+
+
+def leakage(
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a run of `secagg train`: the result becomes a part of its report.")
+    ] = None,
+    task: Annotated[str, typer.Option(help="Whose hospitals are attacked: heart.")] = "heart",
+    trials: Annotated[int, typer.Option(min=1, help="Rounds attacked per situation.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of models and of which patients are chosen.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Attack the hospitals' updates: what would the server learn without secure aggregation, and what with it?
+
+    The attack inverts the first layer of the model analytically. It runs on each hospital's plain update, on its masked
+    update and on the secure sum, beside the best guess that needs no update at all. Run it on data you are allowed to
+    see: it prints patients' records.
+
+        secagg train --out runs/mine && secagg leakage --run runs/mine
+    """
+    import msgspec  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    from attacks.study import SITUATIONS, run_study  # noqa: PLC0415
+    from protocols.tasks import load_task  # noqa: PLC0415
+    from secagg.cli import fail  # noqa: PLC0415
+
+    if run is not None and not (run / "run.json").exists():
+        fail("leakage", f"--run {run}: holds no run.json; make one with `secagg train --out {run}`", code=2)
+    try:
+        chosen = load_task(task)
+    except KeyError as error:
+        fail("leakage", f"--task: {error.args[0]}", code=2)
+    with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
+        bar = progress.add_task("attacking", total=trials * len(SITUATIONS))
+        study = run_study(
+            chosen, trials=trials, seed=seed, watch=lambda title: progress.update(bar, advance=1, description=title)
+        )
+    if as_json:
+        typer.echo(msgspec.json.encode(study).decode())
+    else:
+        _print_tables(study)
+    if run is not None:
+        _add_to_report(study, run)
+
+
+def _print_tables(study: Study) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    example = Table(title=f"One patient of {study.example.site}", title_justify="left")
+    example.add_column("feature")
+    example.add_column("true", justify="right")
+    for channel in study.example.guesses:
+        example.add_column(channel, justify="right")
+    for i, feature in enumerate(study.features):
+        values = [f"{guess[i]:g}" for guess in study.example.guesses.values()]
+        example.add_row(feature, f"{study.example.truth[i]:g}", *values)
+    console.print(example)
+    first, rates = next(iter(study.situations.items()))
+    features = Table(title=f"Exact matches, {first}", title_justify="left")
+    features.add_column("feature")
+    for row in rates:
+        features.add_column(row.channel, justify="right")
+    for i, feature in enumerate(study.features):
+        features.add_row(feature, *(f"{row.features[i]:.0%}" for row in rates))
+    console.print(features)
+    whole = Table(title="Whole records recovered exactly (95 % interval)", title_justify="left")
+    whole.add_column("what the update was computed from")
+    for row in rates:
+        whole.add_column(row.channel, justify="right")
+    whole.add_column("records", justify="right")
+    for title, rows in study.situations.items():
+        cells = [f"{row.whole:.1%}\n({row.low:.1%} – {row.high:.1%})" for row in rows]
+        whole.add_row(title, *cells, str(rows[0].records))
+    console.print(whole)
+
+
+def _add_to_report(study: Study, run: Path) -> None:
+    import msgspec  # noqa: PLC0415
+
+    from attacks.page import leakage_page  # noqa: PLC0415
+    from protocols.report import render, write_page  # noqa: PLC0415
+
+    scratch = run / "leakage.json.part"
+    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=2))
+    scratch.replace(run / "leakage.json")
+    write_page(run, "leakage", leakage_page(study))
+    typer.echo(f"added to {render(run)}")

@@ -1,0 +1,146 @@
+"""What was released: a frozen tree of events, from which every accountant computes.
+
+An event says what a mechanism did, not what it cost; the cost depends on who counts as a neighbour. Values are checked
+when an event is built: a wrong type raises `TypeError`, a value out of range `ValueError`.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "Composed",
+    "Event",
+    "Gaussian",
+    "NeighboringRelation",
+    "PoissonSampled",
+    "Unit",
+    "check_count",
+    "check_neighboring_relation",
+    "check_unit",
+]
+
+Unit = Literal["example", "patient", "institution"]
+"""Whose data differ between neighbouring data sets: one row, all rows of one patient, or all of one institution.
+
+A statement for patients holds only if clipping bounds the joint contribution of all rows of a patient; likewise for
+institutions.
+"""
+
+NeighboringRelation = Literal["add-or-remove-one", "replace-one", "zero-out"]
+"""How neighbouring data sets differ in one unit: it is there or not; it is another one; its contribution is zero.
+
+Source: zero-out is the relation of Kairouz et al. 2021 (arXiv 2103.00039), Definition 1.1.
+"""
+
+_LEAST_NOISE = 1e-6
+
+
+class Event:
+    """One release, or several: the root of the event types. Instances are immutable and hashable."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussian(Event):
+    """A sum of vectors, each clipped to L2 norm <= clip_norm, released with Gaussian noise on every coordinate.
+
+    Args:
+        noise_multiplier: stddev of the noise / clip_norm, finite, >= 1e-6 (below it ε is beyond 10^11: no privacy).
+
+    >>> Gaussian(1.1)
+    Gaussian(noise_multiplier=1.1)
+    """
+
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not _LEAST_NOISE <= self.noise_multiplier < math.inf:
+            msg = f"noise_multiplier is stddev / clip_norm, finite and >= {_LEAST_NOISE:g}, got {self.noise_multiplier}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class PoissonSampled(Event):
+    """An event on a random sample that every unit enters on its own, afresh, with the same probability.
+
+    Shuffled or fixed-size batches are another event: accounting them as Poisson under-reports. What the released sum
+    is divided by must be a public constant, never the size of the sample or of the data set.
+
+    Args:
+        sampling_probability: of each unit, in [0, 1].
+        event: what is released from the sample.
+
+    >>> PoissonSampled(0.01, Gaussian(1.1))
+    PoissonSampled(sampling_probability=0.01, event=Gaussian(noise_multiplier=1.1))
+    """
+
+    sampling_probability: float
+    event: Event
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.sampling_probability <= 1:
+            msg = f"sampling_probability is in [0, 1], got {self.sampling_probability}"
+            raise ValueError(msg)
+        _check_event(self.event)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Composed(Event):
+    """Events that happen one after the other, each a number of times; a later one may depend on earlier releases.
+
+    Which events, and how often, is fixed in advance.
+
+    Args:
+        events: pairs (event, count), count >= 0.
+
+    >>> Composed([(PoissonSampled(0.01, Gaussian(1.1)), 1_000), (Gaussian(5.0), 1)]).events[1]
+    (Gaussian(noise_multiplier=5.0), 1)
+    """
+
+    events: tuple[tuple[Event, int], ...]
+
+    def __init__(self, events: Iterable[tuple[Event, int]]) -> None:
+        pairs = tuple((_check_event(event), check_count(count)) for event, count in events)
+        object.__setattr__(self, "events", pairs)
+
+
+def check_count(count: int) -> int:
+    """Return how often an event happens as an int >= 0, or raise."""
+    number = operator.index(count)
+    if number < 0:
+        msg = f"a count is >= 0, got {number}"
+        raise ValueError(msg)
+    return number
+
+
+def check_neighboring_relation(relation: str) -> NeighboringRelation:
+    """Return a neighbouring relation of this library, or raise."""
+    if relation not in get_args(NeighboringRelation):
+        msg = f"neighboring_relation is one of {', '.join(get_args(NeighboringRelation))}; got {relation!r}"
+        raise ValueError(msg)
+    return cast("NeighboringRelation", relation)
+
+
+def check_unit(unit: str) -> Unit:
+    """Return a unit of privacy of this library, or raise."""
+    if unit not in get_args(Unit):
+        msg = f"unit is one of {', '.join(get_args(Unit))}; got {unit!r}"
+        raise ValueError(msg)
+    return cast("Unit", unit)
+
+
+def _check_event(event: Event) -> Event:
+    if not isinstance(event, Event):
+        msg = f"an event is one of dp's event types, got {type(event).__name__}"
+        raise TypeError(msg)
+    return event

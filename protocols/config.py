@@ -1,0 +1,121 @@
+"""The configuration of a training run: a file, checked whole before anything starts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+
+from secagg.session import steps_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ConfigError", "TrainConfig", "dropouts_by_round", "load_config"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be used; the message names the key."""
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a run depends on, besides the code and the data.
+
+    Attributes:
+        task: what to learn.
+        model: "logistic" or "mlp".
+        rounds: of federated training.
+        local_steps, batch_size, learning_rate: of each institution's SGD in a round.
+        server_optimizer, server_learning_rate: what the server does with the mean update.
+        aggregation: "masking" (secure) or "plain" (the server sees every update).
+        clip, bits: bound and resolution of a coordinate of an update.
+        max_weight: public bound on an institution's number of patients.
+        dropout, corrupted: shares of the institutions that may vanish, or side with the server.
+        drop: who vanishes when: "HOSPITAL@ROUND:STEP".
+        seed: of initial weights and patient order.
+        seeds: how many repetitions, from `seed` on, stand behind the reported means.
+    """
+
+    task: str = "heart"
+    model: Literal["logistic", "mlp"] = "logistic"
+    rounds: Positive = 15
+    local_steps: Positive = 100
+    batch_size: Positive = 4
+    learning_rate: Rate = 0.01
+    server_optimizer: Literal["fedavg", "fedadam"] = "fedavg"
+    server_learning_rate: Rate = 1.0
+    aggregation: Literal["masking", "plain"] = "masking"
+    clip: Rate = 1.0
+    bits: Annotated[int, msgspec.Meta(ge=2, le=32)] = 20
+    max_weight: Positive = 1024
+    dropout: Share = 0.25
+    corrupted: Share = 0.25
+    drop: tuple[str, ...] = ()
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seeds: Positive = 5
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
+    """Read a TOML or JSON file, if any, and lay command-line values over it.
+
+    Raises:
+        ConfigError: unreadable, not TOML or JSON, an unknown key, or a value of the wrong type or range.
+    """
+    values: Any = {}
+    if path is not None:
+        try:
+            data = path.read_bytes()
+            values = (msgspec.json if path.suffix == ".json" else msgspec.toml).decode(data)
+        except OSError as error:
+            msg = f"{path}: {error.strerror}"
+            raise ConfigError(msg) from error
+        except msgspec.DecodeError as error:
+            msg = f"{path}: {error}"
+            raise ConfigError(msg) from error
+        if not isinstance(values, dict):
+            msg = f"{path}: expected keys and values"
+            raise ConfigError(msg)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        config = msgspec.convert(values | given, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_named(str(error))) from error
+    dropouts_by_round(config)
+    return config
+
+
+def dropouts_by_round(config: TrainConfig) -> dict[int, dict[str, str]]:
+    """Read the `drop` entries: round number -> site -> protocol round.
+
+    Raises:
+        ConfigError: not HOSPITAL@ROUND:STEP, no such round or step, or a site twice in one round.
+    """
+    steps = steps_of("masking")
+    result: dict[int, dict[str, str]] = {}
+    for entry in config.drop:
+        match = re.fullmatch(r"([^@]+)@(\d+):(\w+)", entry)
+        if match is None or match[3] not in steps:
+            msg = f"drop: {entry!r} is not HOSPITAL@ROUND:STEP with STEP one of {', '.join(steps)}"
+            raise ConfigError(msg)
+        site, number = match[1], int(match[2])
+        if not 1 <= number <= config.rounds:
+            msg = f"drop: {entry!r} names a round outside 1..{config.rounds}"
+            raise ConfigError(msg)
+        if result.setdefault(number, {}).setdefault(site, match[3]) != match[3]:
+            msg = f"drop: {site!r} vanishes twice in round {number}"
+            raise ConfigError(msg)
+    return result
+
+
+def _named(message: str) -> str:
+    """Turn msgspec's "... - at `$.rounds`" into "rounds: ..."."""
+    unknown = re.search(r"unknown field `(\w+)`", message)
+    if unknown:
+        return f"{unknown[1]}: no such key (there are {', '.join(TrainConfig.__struct_fields__)})"
+    located = re.fullmatch(r"(.*) - at `\$\.([^`]*)`", message)
+    return f"{located[2]}: {located[1]}" if located else message

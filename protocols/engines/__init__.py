@@ -1,0 +1,1 @@
+"""How messages travel between institutions and the server."""

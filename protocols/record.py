@@ -1,0 +1,174 @@
+"""What a run leaves behind: one machine-readable document, rewritten whole after every round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from protocols.config import TrainConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "Compared",
+    "RocCurve",
+    "RoundRecord",
+    "RunRecord",
+    "Seen",
+    "SiteRecord",
+    "StepTotals",
+    "read_record",
+    "write_record",
+]
+
+
+class SiteRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An institution: patients to train on and to test with, and the share of diseased ones among the latter."""
+
+    name: str
+    title: str
+    train: int
+    test: int
+    test_positive: float
+
+
+class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One round of federated training.
+
+    Attributes:
+        number: 1, 2, ...
+        survivors: sites in the mean.
+        dropouts: site -> protocol round before which it vanished.
+        failure: why there is no mean, if so.
+        accuracy, loss: site -> the new global model on that site's own test patients.
+        clipped: site -> clipped coordinates of its update.
+        training_seconds: site -> seconds of local training.
+        weight: sum of the survivors' patients.
+    """
+
+    number: int
+    survivors: tuple[str, ...]
+    dropouts: dict[str, str]
+    failure: str | None
+    accuracy: dict[str, float]
+    loss: dict[str, float]
+    clipped: dict[str, int]
+    training_seconds: dict[str, float]
+    weight: int
+
+
+class StepTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """One protocol round, over all rounds of training.
+
+    Attributes:
+        step: its name.
+        client_seconds: per institution and round of training, local training left out.
+        server_seconds: per round of training.
+        bytes_up, bytes_down: per institution and round of training.
+    """
+
+    step: str
+    client_seconds: float
+    server_seconds: float
+    bytes_up: float
+    bytes_down: float
+
+
+class RocCurve(msgspec.Struct, frozen=True, kw_only=True):
+    """A receiver operating characteristic; `area_error` bounds what binning changed."""
+
+    title: str
+    false_positive_rate: list[float]
+    true_positive_rate: list[float]
+    area: float
+    area_error: float
+    positives: int
+    negatives: int
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """A way to train, over several seeds.
+
+    Attributes:
+        method: as printed.
+        pooled: test accuracy on all test patients standardised together, one value a seed (FLamby's measure).
+        own: test accuracy on all test patients, each standardised by its own hospital, one value a seed; empty where
+            the method has no such thing.
+        published: what others reported for `pooled`, as text; empty if nothing.
+    """
+
+    method: str
+    pooled: list[float]
+    own: list[float]
+    published: str
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What crossed the wire from one institution in one round, beside what it encoded.
+
+    Attributes:
+        site, number: which institution, which round.
+        update: its true update, first coordinates.
+        sent: the same coordinates as the server received them, integers modulo 2^modulus_bits.
+        decoded: what the server gets if it decodes `sent` as if it were an update in clear.
+        mean: the same coordinates of the mean the server learned.
+        modulus_bits: of the plan.
+    """
+
+    site: str
+    number: int
+    update: list[float]
+    sent: list[int]
+    decoded: list[float]
+    mean: list[float]
+    modulus_bits: int
+
+
+class RunRecord(msgspec.Struct, kw_only=True):
+    """A whole run.
+
+    Attributes:
+        status: "running", "finished" or "interrupted".
+        version: of secagg.
+        started: ISO 8601, UTC.
+        seconds: so far.
+        pooled_accuracy: of the final model over all test patients, from securely summed counts.
+    """
+
+    status: Literal["running", "finished", "interrupted"]
+    version: str
+    started: str
+    seconds: float = 0.0
+    config: TrainConfig
+    task_title: str
+    parameters: int
+    threshold: int
+    privacy: str
+    sites: list[SiteRecord]
+    rounds: list[RoundRecord] = []
+    steps: list[StepTotals] = []
+    curves: list[RocCurve] = []
+    pooled_accuracy: float | None = None
+    compared: list[Compared] = []
+    published_source: str = ""
+    seen: Seen | None = None
+
+
+def write_record(record: RunRecord, folder: Path) -> None:
+    """Write run.json, whole or not at all."""
+    data = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    scratch = folder / "run.json.part"
+    scratch.write_bytes(data)
+    scratch.replace(folder / "run.json")
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        msgspec.ValidationError: it is not a run record.
+    """
+    return msgspec.json.decode((folder / "run.json").read_bytes(), type=RunRecord)

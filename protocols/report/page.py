@@ -1,0 +1,121 @@
+"""Assembles the page from run.json and from pages that other commands left in the run's folder."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+
+from protocols.record import RunRecord, read_record
+from protocols.report import charts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Page", "environment", "render", "spread", "write_page"]
+
+FLOAT32_BYTES = 4
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of the report that another command adds.
+
+    Attributes:
+        title: its heading.
+        html: its body; made by our own templates, which escape what they are given.
+    """
+
+    title: str
+    html: str
+
+
+def write_page(folder: Path, name: str, page: Page) -> None:
+    """Leave a page in a run's folder, for `render` to pick up."""
+    pages = folder / "pages"
+    pages.mkdir(exist_ok=True)
+    scratch = pages / f"{name}.json.part"
+    scratch.write_bytes(msgspec.json.encode(page))
+    scratch.replace(pages / f"{name}.json")
+
+
+def render(folder: Path) -> Path:
+    """Write report.html, whole or not at all, from what lies in the folder; returns its path.
+
+    Raises:
+        FileNotFoundError: there is no run.json.
+    """
+    record = read_record(folder)
+    pages = [msgspec.json.decode(path.read_bytes(), type=Page) for path in sorted((folder / "pages").glob("*.json"))]
+    html = (
+        environment()
+        .get_template("report.html")
+        .render(
+            run=record,
+            site_titles={site.name: site.title for site in record.sites},
+            convergence=Markup(charts.convergence(record)) if record.rounds else None,  # noqa: S704 -- our own drawing
+            roc=Markup(charts.roc(record)) if record.curves else None,  # noqa: S704
+            pages=[(page.title, Markup(page.html)) for page in pages],  # noqa: S704 -- our own templates
+            upload=upload_over_float32(record),
+            clipped=sum(sum(each.clipped.values()) for each in record.rounds),
+        )
+    )
+    target = folder / "report.html"
+    scratch = folder / "report.html.part"
+    scratch.write_text(html, encoding="utf-8")
+    scratch.replace(target)
+    return target
+
+
+def environment() -> jinja2.Environment:
+    """Templates that escape everything they are given, with the filters the report uses."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("protocols.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "share": _share,
+        "spread": spread,
+        "milliseconds": _milliseconds,
+        "octets": _octets,
+        "signed": _signed,
+    }
+    return made
+
+
+def upload_over_float32(record: RunRecord) -> float | None:
+    """Bytes an institution sends in a round over those of its parameters as float32; None before the first round."""
+    if not record.steps:
+        return None
+    return sum(step.bytes_up for step in record.steps) / (FLOAT32_BYTES * record.parameters)
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± sample standard deviation in the style of the published table: .791 ± .006."""
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.3f}".removeprefix("0")
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± " + f"{statistics.stdev(values):.3f}".removeprefix("0")
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f}"
+
+
+def _octets(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _signed(value: Any) -> str:  # noqa: ANN401 -- a number of any kind
+    return f"{value:+.4f}"

@@ -1,0 +1,132 @@
+"""The one call through which an update leaves an institution: encoding, secure sum, decoding.
+
+No noise is added here yet, so no (ε, δ) is claimed for a mean: the sum over the survivors is exact up to rounding, and
+whoever sees it learns what it says.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import secagg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from protocols.engines.memory import MemoryEngine
+    from protocols.institution import LocalUpdate
+    from secagg import Layout
+    from secagg.params import Masking
+
+__all__ = ["MeanUpdate", "SecureMean"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeanUpdate:
+    """What the server learns from one secure mean, and what each institution says about its own part.
+
+    Attributes:
+        mean: (parameters,) float64, weighted mean of the survivors' updates.
+        weight: sum of the survivors' weights.
+        survivors: sites in the mean.
+        clipped: site -> coordinates of its update that were cut to the clip bound; known to the site itself.
+        training_seconds: site -> seconds its update took to make.
+    """
+
+    mean: NDArray[np.float64] = field(repr=False)
+    weight: int
+    survivors: tuple[str, ...]
+    clipped: dict[str, int]
+    training_seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecureMean:
+    """Weighted means of institutions' updates, through whichever secure sum the plan says.
+
+    Args:
+        layout: of the model's parameters; hashed into the parameters that all parties agree on.
+        sites: how many institutions.
+        clip: bound on every coordinate of an update.
+        bits: resolution of a coordinate.
+        max_weight: public bound on an institution's number of patients.
+        aggregation: "masking" or "plain".
+        dropout, corrupted: shares of the sites, as in `secagg.plan`.
+
+    Raises:
+        EncodingError, PlanError: the parameters do not work together.
+    """
+
+    layout: Layout
+    sites: int
+    clip: float
+    bits: int
+    max_weight: int
+    aggregation: Masking
+    dropout: float
+    corrupted: float
+
+    def __post_init__(self) -> None:
+        """Fail early: build codec and plan once."""
+        _ = self.plan
+
+    @property
+    def codec(self) -> secagg.Encoding:
+        """The encoding all institutions use."""
+        return secagg.Encoding(
+            dimension=self.layout.dimension,
+            clip=self.clip,
+            bits=self.bits,
+            clients=self.sites,
+            max_weight=self.max_weight,
+            layout=self.layout.digest,
+        )
+
+    @property
+    def plan(self) -> secagg.Plan:
+        """The parameters of every round."""
+        return secagg.plan(self.codec, dropout=self.dropout, corrupted=self.corrupted, masking=self.aggregation)
+
+    def __call__(
+        self,
+        engine: MemoryEngine,
+        updates: Mapping[str, Callable[[], LocalUpdate]],
+        *,
+        dropouts: Mapping[str, str],
+    ) -> MeanUpdate:
+        """Run one round.
+
+        Args:
+            engine: carries the messages.
+            updates: site -> a call that trains there; happens only if the site gets as far as sending its input.
+            dropouts: site -> protocol round before which it vanishes.
+        Raises:
+            ThresholdError: too few sites remain; nothing was learned.
+            EncodingError: an update is not finite, or a weight exceeds the bound.
+        """
+        codec = self.codec
+        clipped: dict[str, int] = {}
+        training_seconds: dict[str, float] = {}
+
+        def contribution(site: str) -> secagg.Encoded:
+            start = time.perf_counter()
+            update = updates[site]()
+            training_seconds[site] = time.perf_counter() - start
+            encoded = codec.encode(update.delta, weight=update.weight)
+            clipped[site] = encoded.clipped
+            return encoded
+
+        total = engine.sum(
+            self.plan,
+            {site: partial(contribution, site) for site in updates},
+            dropouts=dropouts,
+        )
+        survivors = tuple(map(str, total.survivors))
+        weight = codec.decode_sum(total).weight
+        return MeanUpdate(codec.decode(total), weight, survivors, clipped, training_seconds)

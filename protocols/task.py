@@ -1,0 +1,115 @@
+"""What is learned, and where the data lies: plain arrays, no torch.
+
+A `Task` is one learning problem over several sites. Each site's features are prepared by that site alone; the pooled
+set exists for baselines only and would not exist in a federation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["Feature", "Scaling", "SiteData", "Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One input of the model.
+
+    Attributes:
+        name: as printed.
+        resolution: the unit in which it is recorded: 1 for whole numbers and yes/no, 0.1 for one decimal.
+        values: the values it can take if there are few, else empty.
+    """
+
+    name: str
+    resolution: float
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling:
+    """Standardisation with a training set's mean and standard deviation.
+
+    Attributes:
+        mean, deviation: (features,) float64; the deviation has n - 1 in its denominator.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, x: NDArray[np.float64]) -> Scaling:
+        """Measure a training set, (patients, features)."""
+        return cls(x.mean(axis=0), x.std(axis=0, ddof=1))
+
+    def apply(self, x: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Standardise; a constant feature becomes 0."""
+        return ((x - self.mean) / (self.deviation + 1e-9)).astype(np.float32)
+
+    def undo(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return to recorded units."""
+        return x * (self.deviation + 1e-9) + self.mean
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteData:
+    """One institution's data, prepared by it.
+
+    Attributes:
+        name: short, as used on the command line.
+        title, short: as printed, in full and in a word.
+        train_x, test_x: (patients, features) float32, standardised by `scaling`.
+        train_y, test_y: (patients,) float32, 0 or 1.
+    """
+
+    name: str
+    title: str
+    short: str
+    train_x: NDArray[np.float32] = field(repr=False)
+    train_y: NDArray[np.float32] = field(repr=False)
+    test_x: NDArray[np.float32] = field(repr=False)
+    test_y: NDArray[np.float32] = field(repr=False)
+    scaling: Scaling = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """A learning problem over several sites.
+
+    Attributes:
+        name: as used on the command line.
+        title: one line.
+        features: the model's inputs, in order.
+        sites: the institutions.
+        pooled: all sites together, standardised together: for baselines.
+        published: method -> test accuracy that others reported on `pooled`, as text.
+        published_source: who.
+    """
+
+    name: str
+    title: str
+    features: tuple[Feature, ...]
+    sites: tuple[SiteData, ...]
+    pooled: SiteData
+    published: Mapping[str, str]
+    published_source: str
+
+    def site(self, name: str) -> SiteData:
+        """Return a site by name.
+
+        Raises:
+            KeyError: no such site; lists those there are.
+        """
+        for site in self.sites:
+            if site.name == name:
+                return site
+        msg = f"no site {name!r}: there are {', '.join(site.name for site in self.sites)}"
+        raise KeyError(msg)

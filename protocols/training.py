@@ -1,0 +1,331 @@
+"""A whole run: federated training with every round on record, then the methods it is compared with."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+import secagg
+from protocols.centralised import train_alone
+from protocols.config import ConfigError, TrainConfig, dropouts_by_round
+from protocols.engines.memory import MemoryEngine
+from protocols.evaluate import Roc, own_roc, secure_pooled_roc
+from protocols.fedavg import RoundResult, fedavg
+from protocols.institution import Institution, LocalUpdate, evaluate, one_thread
+from protocols.models import make_model
+from protocols.record import Compared, RocCurve, RoundRecord, RunRecord, Seen, SiteRecord, StepTotals, write_record
+from protocols.secure_mean import MeanUpdate, SecureMean
+from protocols.server_opt import FedAdam, FedAvg, ServerOptimizer
+from protocols.tasks import load_task
+from protocols.wiretap import VECTOR_ROUNDS, Wiretap
+from secagg.session import steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from protocols.task import SiteData, Task
+    from secagg import Observer
+
+__all__ = ["Federation", "run"]
+
+NO_PRIVACY = "no differential privacy in this run"
+SHOWN_COORDINATES = 6
+FEDADAM_LOCAL_RATE, FEDADAM_SERVER_RATE = 1e-4, 1e-2  # FLamby's, for this task
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Federation:
+    """Institutions with fresh models, ready to train together.
+
+    Attributes:
+        config: of the run.
+        task: what is learned.
+        institutions: one a site.
+        start: (parameters,) float64, the initial global model.
+        layout: of the model.
+        secure_mean: the way out of an institution.
+        engine: carries the messages.
+        updates: what each institution computed last: a simulation knows, the server does not.
+    """
+
+    config: TrainConfig
+    task: Task
+    institutions: tuple[Institution, ...]
+    start: NDArray[np.float64]
+    layout: secagg.Layout
+    secure_mean: SecureMean
+    engine: MemoryEngine
+    updates: dict[str, LocalUpdate] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def build(cls, config: TrainConfig, task: Task, *, seed: int, observers: Sequence[Observer] = ()) -> Federation:
+        """Make every institution and the way between them; `observers` watch every message.
+
+        Raises:
+            EncodingError, PlanError: the configuration's numbers do not work together.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        features = len(task.features)
+        model = make_model(config.model, features, generator=generator)
+        layout = secagg.Layout.of(model.state_dict())
+        institutions = tuple(
+            Institution(
+                site,
+                make_model(config.model, features, generator=generator),
+                generator=torch.Generator().manual_seed(1 + seed * (len(task.sites) + 1) + position),
+            )
+            for position, site in enumerate(task.sites)
+        )
+        secure_mean = SecureMean(
+            layout=layout,
+            sites=len(task.sites),
+            clip=config.clip,
+            bits=config.bits,
+            max_weight=config.max_weight,
+            aggregation=config.aggregation,
+            dropout=config.dropout,
+            corrupted=config.corrupted,
+        )
+        start = layout.flatten(model.state_dict())
+        return cls(config, task, institutions, start, layout, secure_mean, MemoryEngine([*observers]))
+
+    def rounds(
+        self, optimizer: ServerOptimizer, *, learning_rate: float, dropouts: dict[int, dict[str, str]]
+    ) -> Iterator[RoundResult]:
+        """Train; yields after every round."""
+
+        def local(institution: Institution, parameters: NDArray[np.float64]) -> LocalUpdate:
+            self.updates[institution.name] = institution.train(
+                parameters,
+                steps=self.config.local_steps,
+                batch_size=self.config.batch_size,
+                learning_rate=learning_rate,
+            )
+            return self.updates[institution.name]
+
+        return fedavg(
+            self.institutions,
+            self.secure_mean,
+            optimizer,
+            self.start,
+            engine=self.engine,
+            rounds=self.config.rounds,
+            local=local,
+            dropouts=dropouts,
+        )
+
+
+def run(
+    config: TrainConfig, folder: Path, watch: Callable[[RunRecord, str], None] = lambda _record, _text: None
+) -> RunRecord:
+    """Train as configured, compare, and keep run.json up to date all the while.
+
+    Args:
+        config: of the run.
+        folder: exists; receives run.json after every round and every comparison.
+        watch: called with the record and a line of text whenever there is news.
+    Raises:
+        ConfigError: the configuration does not fit the task, or its numbers do not work together.
+        KeyboardInterrupt: passed on after the record was marked "interrupted" and written.
+    """
+    try:
+        task = load_task(config.task)
+    except KeyError as error:
+        message = f"task: {error.args[0]}"
+        raise ConfigError(message) from error
+    dropouts = _checked_dropouts(config, task)
+    tap, trace = Wiretap(), secagg.Trace()
+    try:
+        federation = Federation.build(config, task, seed=config.seed, observers=[tap, trace])
+    except (secagg.EncodingError, secagg.PlanError) as error:
+        raise ConfigError(str(error)) from error
+    record = RunRecord(
+        status="running",
+        version=secagg.__version__,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        config=config,
+        task_title=task.title,
+        parameters=len(federation.start),
+        threshold=federation.secure_mean.plan.threshold,
+        privacy=NO_PRIVACY,
+        sites=[_site_record(site) for site in task.sites],
+        rounds=[],
+        published_source=task.published_source,
+    )
+    _compile_kernels(federation)
+    began = time.perf_counter()
+
+    def news(text: str) -> None:
+        record.seconds = time.perf_counter() - began
+        write_record(record, folder)
+        watch(record, text)
+
+    try:
+        with one_thread():
+            for result in federation.rounds(_optimizer(config), learning_rate=config.learning_rate, dropouts=dropouts):
+                _note_round(record, federation, result, tap, trace)
+                news(f"round {result.number} of {config.rounds}")
+            _note_curves(record, federation, result.parameters)
+            news("curves")
+            _compare(record, task, news)
+        record.status = "finished"
+    except KeyboardInterrupt:
+        record.status = "interrupted"
+        raise
+    finally:
+        news(record.status)
+    return record
+
+
+def _note_round(
+    record: RunRecord, federation: Federation, result: RoundResult, tap: Wiretap, trace: secagg.Trace
+) -> None:
+    evaluations = {site.name: site.evaluate(result.parameters) for site in federation.institutions}
+    mean = result.mean
+    record.rounds.append(
+        RoundRecord(
+            number=result.number,
+            survivors=mean.survivors if mean else (),
+            dropouts=result.dropouts,
+            failure=result.failure,
+            accuracy={site: evaluation.accuracy for site, evaluation in evaluations.items()},
+            loss={site: evaluation.loss for site, evaluation in evaluations.items()},
+            clipped=mean.clipped if mean else {},
+            training_seconds=mean.training_seconds if mean else {},
+            weight=mean.weight if mean else 0,
+        )
+    )
+    trained = sum(sum(each.training_seconds.values()) for each in record.rounds)
+    record.steps = [_totals(step, trace, trained) for step in steps_of(federation.config.aggregation)]
+    if record.seen is None and mean is not None:
+        record.seen = _seen(federation, result.number, mean, tap)
+
+
+def _note_curves(record: RunRecord, federation: Federation, parameters: NDArray[np.float64]) -> None:
+    config = federation.config
+    evaluations = {site.name: site.evaluate(parameters) for site in federation.institutions}
+    for site in federation.institutions:
+        roc = own_roc(evaluations[site.name])
+        if roc is not None:
+            record.curves.append(_curve(site.data.title, roc))
+    pooled = secure_pooled_roc(
+        federation.engine, evaluations, aggregation=config.aggregation, max_weight=config.max_weight
+    )
+    record.curves.append(_curve("All hospitals, from securely summed counts", pooled))
+    record.pooled_accuracy = pooled.accuracy
+
+
+def _compare(record: RunRecord, task: Task, news: Callable[[str], None]) -> None:
+    """Train in every way, seed after seed; the aggregation is the run's own, and nobody drops out."""
+    config = record.config
+    locally = {f"{site.short} alone": site for site in task.sites}
+    alone = {"Pooled data": task.pooled} | locally
+    pooled: dict[str, list[float]] = {method: [] for method in ("Pooled data", "FedAvg", "FedAdam", *locally)}
+    own: dict[str, list[float]] = {method: [] for method in pooled}
+    for seed in range(config.seed, config.seed + config.seeds):
+        for method, data in alone.items():
+            network = train_alone(data, config.model, seed=seed)
+            pooled[method].append(evaluate(network, task.pooled).accuracy)
+        for method, optimizer, rate in (
+            ("FedAvg", FedAvg(1.0), config.learning_rate),
+            ("FedAdam", FedAdam(FEDADAM_SERVER_RATE), FEDADAM_LOCAL_RATE),
+        ):
+            federation = Federation.build(config, task, seed=seed)
+            *_, last = federation.rounds(optimizer, learning_rate=rate, dropouts={})
+            network = make_model(config.model, len(task.features), generator=torch.Generator())
+            network.load_state_dict(federation.layout.unflatten(last.parameters))
+            pooled[method].append(evaluate(network, task.pooled).accuracy)
+            right = sum(
+                site.evaluate(last.parameters).accuracy * len(site.data.test_y) for site in federation.institutions
+            )
+            own[method].append(right / sum(len(site.data.test_y) for site in federation.institutions))
+        record.compared = [
+            Compared(method=method, pooled=values, own=own[method], published=task.published.get(method, ""))
+            for method, values in pooled.items()
+        ]
+        news(f"comparison: seed {seed - config.seed + 1} of {config.seeds}")
+
+
+def _compile_kernels(federation: Federation) -> None:
+    """Run one sum of zeros, so that the first round's times are not the compiler's."""
+    codec = federation.secure_mean.codec
+    nothing = codec.encode(np.zeros(codec.dimension), weight=1)
+    secagg.simulate(federation.secure_mean.plan, {site.name: nothing for site in federation.institutions})
+
+
+def _optimizer(config: TrainConfig) -> ServerOptimizer:
+    kinds = {"fedavg": FedAvg, "fedadam": FedAdam}
+    optimizer: ServerOptimizer = kinds[config.server_optimizer](learning_rate=config.server_learning_rate)
+    return optimizer
+
+
+def _checked_dropouts(config: TrainConfig, task: Task) -> dict[int, dict[str, str]]:
+    dropouts = dropouts_by_round(config)
+    names = [site.name for site in task.sites]
+    for number, gone in dropouts.items():
+        for site in gone:
+            if site not in names:
+                message = f"drop: no hospital {site!r} (round {number}): there are {', '.join(names)}"
+                raise ConfigError(message)
+    return dropouts
+
+
+def _site_record(site: SiteData) -> SiteRecord:
+    return SiteRecord(
+        name=site.name,
+        title=site.title,
+        train=len(site.train_y),
+        test=len(site.test_y),
+        test_positive=float(site.test_y.mean()),
+    )
+
+
+def _seen(federation: Federation, number: int, mean: MeanUpdate, tap: Wiretap) -> Seen:
+    """Put side by side what one surviving hospital's update was and what the server received of it."""
+    codec = federation.secure_mean.codec
+    site = mean.survivors[0]
+    received = tap.rounds[-1][site]
+    decoded = codec.decode_sum(received)
+    shown = slice(0, SHOWN_COORDINATES)
+    return Seen(
+        site=site,
+        number=number,
+        update=federation.updates[site].delta[shown].tolist(),
+        sent=[int(value) for value in received[shown]],
+        decoded=(decoded.values / max(decoded.weight, 1))[shown].tolist(),
+        mean=mean.mean[shown].tolist(),
+        modulus_bits=codec.modulus_bits,
+    )
+
+
+def _totals(step: str, trace: secagg.Trace, trained: float) -> StepTotals:
+    """Average one protocol round over institutions and rounds of training, local training left out."""
+    answers = max(trace.messages[step, "up"], 1)
+    seconds = trace.seconds.get((step, "client"), 0.0) - (trained if step in VECTOR_ROUNDS else 0.0)
+    return StepTotals(
+        step=step,
+        client_seconds=max(seconds, 0.0) / answers,
+        server_seconds=trace.seconds.get((step, "server"), 0.0) / max(trace.rounds, 1),
+        bytes_up=trace.bytes[step, "up"] / answers,
+        bytes_down=trace.bytes[step, "down"] / max(trace.messages[step, "down"], 1),
+    )
+
+
+def _curve(title: str, roc: Roc) -> RocCurve:
+    return RocCurve(
+        title=title,
+        false_positive_rate=roc.false_positive_rate.tolist(),
+        true_positive_rate=roc.true_positive_rate.tolist(),
+        area=roc.area,
+        area_error=roc.area_error,
+        positives=roc.positives,
+        negatives=roc.negatives,
+    )
