@@ -37,7 +37,9 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Initial weights and patient order.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Repetitions behind the compared accuracies.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Repetitions behind the compared accuracies; 0: no comparison.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the same folder.")] = False,
 ) -> None:
     """Train one model over several hospitals with secure aggregation, and write a report.
@@ -84,8 +86,8 @@ def train(
 
 def _watch(record: RunRecord, text: str) -> None:
     """Print one line of news."""
-    if not text.startswith("round") or not record.rounds:
-        typer.echo(f"{text} ...", err=True) if text not in {"finished", "interrupted"} else None
+    if not text.startswith("round"):
+        typer.echo(text, err=True)
         return
     latest = record.rounds[-1]
     accuracy = "  ".join(f"{site} {value:.0%}" for site, value in latest.accuracy.items())
@@ -94,7 +96,7 @@ def _watch(record: RunRecord, text: str) -> None:
         line += f"   no sum: {latest.failure}"
     elif latest.dropouts:
         gone = ", ".join(f"{site} vanished before {step}" for site, step in latest.dropouts.items())
-        line += f"   {gone}; the sum over the other {len(latest.survivors)} is exact"
+        line += f"   {gone}; the sum over {len(latest.survivors)} hospitals is exact"
     typer.echo(line, err=True)
 
 
@@ -104,11 +106,12 @@ def _summary(record: RunRecord, out: Path) -> None:
 
     from protocols.report.page import spread  # noqa: PLC0415
 
+    console = Console()
     table = Table(title=f"Test accuracy over {record.config.seeds} seeds, all test patients", title_justify="left")
     for column in ("method", "ours", f"published ({record.published_source})"):
         table.add_column(column, justify="left" if column == "method" else "right")
     for row in record.compared:
         table.add_row(row.method, spread(row.pooled), row.published)
-    console = Console()
-    console.print(table)
+    if record.compared:
+        console.print(table)
     console.print(f"{record.privacy}; report: {out / 'report.html'}", highlight=False)

@@ -44,7 +44,6 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
         failure: why there is no mean, if so.
         accuracy, loss: site -> the new global model on that site's own test patients.
         clipped: site -> clipped coordinates of its update.
-        training_seconds: site -> seconds of local training.
         weight: sum of the survivors' patients.
     """
 
@@ -55,7 +54,6 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: dict[str, float]
     loss: dict[str, float]
     clipped: dict[str, int]
-    training_seconds: dict[str, float]
     weight: int
 
 

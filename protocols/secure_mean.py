@@ -6,7 +6,6 @@ whoever sees it learns what it says.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,14 +35,12 @@ class MeanUpdate:
         weight: sum of the survivors' weights.
         survivors: sites in the mean.
         clipped: site -> coordinates of its update that were cut to the clip bound; known to the site itself.
-        training_seconds: site -> seconds its update took to make.
     """
 
     mean: NDArray[np.float64] = field(repr=False)
     weight: int
     survivors: tuple[str, ...]
     clipped: dict[str, int]
-    training_seconds: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +109,9 @@ class SecureMean:
         """
         codec = self.codec
         clipped: dict[str, int] = {}
-        training_seconds: dict[str, float] = {}
 
         def contribution(site: str) -> secagg.Encoded:
-            start = time.perf_counter()
             update = updates[site]()
-            training_seconds[site] = time.perf_counter() - start
             encoded = codec.encode(update.delta, weight=update.weight)
             clipped[site] = encoded.clipped
             return encoded
@@ -129,4 +123,4 @@ class SecureMean:
         )
         survivors = tuple(map(str, total.survivors))
         weight = codec.decode_sum(total).weight
-        return MeanUpdate(codec.decode(total), weight, survivors, clipped, training_seconds)
+        return MeanUpdate(codec.decode(total), weight, survivors, clipped)

@@ -54,6 +54,7 @@ class Federation:
         secure_mean: the way out of an institution.
         engine: carries the messages.
         updates: what each institution computed last: a simulation knows, the server does not.
+        training_seconds: of every local training so far.
     """
 
     config: TrainConfig
@@ -64,6 +65,7 @@ class Federation:
     secure_mean: SecureMean
     engine: MemoryEngine
     updates: dict[str, LocalUpdate] = field(default_factory=dict, repr=False)
+    training_seconds: list[float] = field(default_factory=list, repr=False)
 
     @classmethod
     def build(cls, config: TrainConfig, task: Task, *, seed: int, observers: Sequence[Observer] = ()) -> Federation:
@@ -103,13 +105,16 @@ class Federation:
         """Train; yields after every round."""
 
         def local(institution: Institution, parameters: NDArray[np.float64]) -> LocalUpdate:
-            self.updates[institution.name] = institution.train(
+            start = time.perf_counter()
+            update = institution.train(
                 parameters,
                 steps=self.config.local_steps,
                 batch_size=self.config.batch_size,
                 learning_rate=learning_rate,
             )
-            return self.updates[institution.name]
+            self.training_seconds.append(time.perf_counter() - start)
+            self.updates[institution.name] = update
+            return update
 
         return fedavg(
             self.institutions,
@@ -174,7 +179,7 @@ def run(
                 _note_round(record, federation, result, tap, trace)
                 news(f"round {result.number} of {config.rounds}")
             _note_curves(record, federation, result.parameters)
-            news("curves")
+            news("curves drawn")
             _compare(record, task, news)
         record.status = "finished"
     except KeyboardInterrupt:
@@ -199,12 +204,12 @@ def _note_round(
             accuracy={site: evaluation.accuracy for site, evaluation in evaluations.items()},
             loss={site: evaluation.loss for site, evaluation in evaluations.items()},
             clipped=mean.clipped if mean else {},
-            training_seconds=mean.training_seconds if mean else {},
             weight=mean.weight if mean else 0,
         )
     )
-    trained = sum(sum(each.training_seconds.values()) for each in record.rounds)
-    record.steps = [_totals(step, trace, trained) for step in steps_of(federation.config.aggregation)]
+    record.steps = [
+        _totals(step, trace, sum(federation.training_seconds)) for step in steps_of(federation.config.aggregation)
+    ]
     if record.seen is None and mean is not None:
         record.seen = _seen(federation, result.number, mean, tap)
 
@@ -251,7 +256,7 @@ def _compare(record: RunRecord, task: Task, news: Callable[[str], None]) -> None
             Compared(method=method, pooled=values, own=own[method], published=task.published.get(method, ""))
             for method, values in pooled.items()
         ]
-        news(f"comparison: seed {seed - config.seed + 1} of {config.seeds}")
+        news(f"compared with other methods: seed {seed - config.seed + 1} of {config.seeds}")
 
 
 def _compile_kernels(federation: Federation) -> None:

@@ -25,11 +25,11 @@ def test_help_lists_every_registered_command() -> None:
 
 
 def test_sum_prints_every_round_and_that_the_sum_is_exact() -> None:
-    code, out, err = run("sum", "-n", "6", "-d", "50", "--drop", "1@masked_input", "--drop", "1@unmask")
+    code, out, err = run("sum", "-n", "9", "-d", "50", "--drop", "1@masked_input", "--drop", "1@unmask")
     assert code == 0, err
     for step in ("advertise_keys", "share_keys", "masked_input", "unmask"):
         assert step in out
-    assert "sum over 5 survivors: exact" in out
+    assert "sum over 8 survivors: exact" in out
     assert "× plain float32" in out
 
 
@@ -59,7 +59,7 @@ def test_the_plain_baseline_has_one_round() -> None:
     [
         (["--drop", "2@lunch"], "--drop 2@lunch: expected COUNT@ROUND"),
         (["--drop", "x@unmask"], "expected COUNT@ROUND"),
-        (["-n", "3", "--drop", "9@unmask"], "more dropouts than the 3 clients"),
+        (["-n", "4", "--drop", "9@unmask"], "more dropouts than the 4 clients"),
         (["--bits", "99"], "bits must be an integer in 2..32"),
         (["--dropout", "2"], "dropout is a share of the clients"),
         (["-n", "4", "--graph", "sparse"], "no sparse graph"),

@@ -1,0 +1,60 @@
+"""`secagg leakage`: tables, JSON, and the page it adds to a run's report."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from protocols import TrainConfig, train
+from secagg.cli import build_app
+
+runner = CliRunner()
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    result = runner.invoke(build_app(), ["leakage", *arguments], env={"COLUMNS": "160", "NO_COLOR": "1"})
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_tables_show_a_record_and_the_rates(tmp_path: Path) -> None:
+    train(TrainConfig(rounds=1, local_steps=1, seeds=0), tmp_path)
+    code, out, err = command("--run", str(tmp_path), "--trials", "2")
+    assert code == 0, err
+    for text in (
+        "cholesterol (mg/dl)",
+        "plain update",
+        "masked update",
+        "secure sum",
+        "prior only",
+        "100.0%",
+        "added to",
+    ):
+        assert text in out
+    html = (tmp_path / "report.html").read_text()
+    assert "What the server would have learned without it" in html
+    assert "Without secure aggregation" in html
+    study = json.loads((tmp_path / "leakage.json").read_text())
+    for value in study["example"]["truth"]:
+        assert f">{value:g}<" in html
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_json_holds_every_rate() -> None:
+    code, out, _ = command("--trials", "1", "--json")
+    assert code == 0
+    study = json.loads(out)
+    assert len(study["situations"]) == 4
+    for rows in study["situations"].values():
+        assert [row["channel"] for row in rows] == ["prior only", "plain update", "masked update", "secure sum"]
+        assert all(len(row["features"]) == 13 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["--run", "nowhere"], "holds no run.json"), (["--task", "lungs"], "no task 'lungs'")]
+)
+def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert says in err
+    assert len(err.strip().splitlines()) == 1

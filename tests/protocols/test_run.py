@@ -1,0 +1,206 @@
+"""Whole runs: what they leave behind, what the report says, and how they stop."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from protocols import ConfigError, RunRecord, TrainConfig, read_record, train
+from protocols.institution import Institution
+from protocols.report import Page, render, write_page
+from secagg.cli import build_app
+
+QUICK: dict[str, Any] = {"rounds": 3, "local_steps": 3, "seeds": 0}
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One quick run with a dropout and a failed round, through the public function."""
+    out = tmp_path_factory.mktemp("run")
+    drop = ("hungary@2:masked_input", "va@3:share_keys", "cleveland@3:masked_input")
+    news: list[str] = []
+    train(TrainConfig(**(QUICK | {"seeds": 1}), drop=drop), out, lambda _record, text: news.append(text))
+    assert news == [
+        "round 1 of 3",
+        "round 2 of 3",
+        "round 3 of 3",
+        "curves drawn",
+        "compared with other methods: seed 1 of 1",
+        "finished",
+    ]
+    return out
+
+
+def test_the_record_says_who_was_there_and_what_it_cost(folder: Path) -> None:
+    record = read_record(folder)
+    assert record.status == "finished"
+    assert record.privacy == "no differential privacy in this run"
+    assert [each.dropouts for each in record.rounds] == [
+        {},
+        {"hungary": "masked_input"},
+        {"va": "share_keys", "cleveland": "masked_input"},
+    ]
+    assert record.rounds[1].survivors == ("cleveland", "switzerland", "va")
+    assert record.rounds[1].weight == 199 + 30 + 85
+    assert record.rounds[2].failure == "share holders that survive: 3 needed, 2 left"
+    assert record.rounds[2].accuracy == record.rounds[1].accuracy
+    assert [step.step for step in record.steps] == ["advertise_keys", "share_keys", "masked_input", "unmask"]
+    masked = record.steps[2]
+    assert masked.bytes_up == 36 + -(-15 * 22 // 8)  # frame and fields, packed vector
+    assert 0 < masked.client_seconds < 1
+    assert [row.method for row in record.compared][:3] == ["Pooled data", "FedAvg", "FedAdam"]
+    assert len(record.compared) == 7
+
+
+def test_what_crossed_the_wire_tells_nothing_of_the_update(folder: Path) -> None:
+    seen = read_record(folder).seen
+    assert seen is not None
+    assert max(abs(value) for value in seen.update) > 1e-4
+    assert not np.allclose(seen.decoded, seen.update, rtol=0.1, atol=1e-5)
+    assert all(0 <= value < 1 << seen.modulus_bits for value in seen.sent)
+
+
+def test_in_plain_aggregation_it_is_the_update(tmp_path: Path) -> None:
+    train(TrainConfig(**(QUICK | {"rounds": 1}), aggregation="plain"), tmp_path)
+    record = read_record(tmp_path)
+    assert record.seen is not None
+    assert np.allclose(record.seen.decoded, record.seen.update, atol=1e-4)
+    html = (tmp_path / "report.html").read_text()
+    assert "The server saw every update." in html
+    assert "Nobody saw an update." not in html
+
+
+def test_the_report_is_one_self_contained_page_that_says_what_it_must(folder: Path) -> None:
+    html = (folder / "report.html").read_text()
+    assert html.count("<svg") == 2
+    assert not re.search(
+        r"(src|href)\s*=", html.replace('xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "")
+    )
+    for text in (
+        "Nobody saw an update.",
+        "no differential privacy in this run",
+        "Hungarian Institute of Cardiology vanished before <code>masked_input</code>",
+        "the model stayed as it was",
+        "What each party saw",
+        ".748 ± .027",
+        "masked_input",
+    ):
+        assert text in html
+
+
+def test_pages_of_other_commands_are_embedded_and_data_is_escaped(folder: Path) -> None:
+    write_page(folder, "note", Page("A <title>", "<p id='x'>body</p>"))
+    html = render(folder).read_text()
+    assert "A &lt;title&gt;" in html
+    assert "<p id='x'>body</p>" in html
+
+
+def test_a_run_that_is_interrupted_stays_readable(tmp_path: Path) -> None:
+    def stop(record: RunRecord, text: str) -> None:
+        del record
+        if text == "round 2 of 3":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(TrainConfig(**QUICK), tmp_path, stop)
+    record = read_record(tmp_path)
+    assert record.status == "interrupted"
+    assert len(record.rounds) == 2
+    assert "This run is interrupted" in (tmp_path / "report.html").read_text()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_run_leaves_torchs_threads_and_generator_alone(tmp_path: Path) -> None:
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    train(TrainConfig(**(QUICK | {"rounds": 1})), tmp_path)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"task": "lungs"}, "task: no task 'lungs'"),
+        ({"drop": ("paris@1:unmask",)}, "drop: no hospital 'paris'"),
+        ({"dropout": 0.9}, "at most 1 may drop out"),
+        ({"max_weight": 1 << 62}, "never wrap"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        train(TrainConfig(**(QUICK | changes)), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    result = runner.invoke(build_app(), ["train", *arguments], env={"COLUMNS": "120", "NO_COLOR": "1"})
+    return result.exit_code, result.output
+
+
+def test_the_command_trains_and_says_where_the_report_is(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("rounds = 2\nlocal_steps = 2\nseeds = 0\n")
+    out = tmp_path / "out"
+    code, text = command("--config", str(tmp_path / "c.toml"), "--out", str(out), "--drop", "va@1:unmask")
+    assert code == 0, text
+    assert "round 2 of 2" in text
+    assert "va vanished before unmask" in text
+    assert "no differential privacy in this run" in text
+    assert (out / "report.html").exists()
+    assert read_record(out).config == TrainConfig(rounds=2, local_steps=2, seeds=0, drop=("va@1:unmask",))
+    code, text = command("--config", str(out / "config.json"), "--out", str(out))
+    assert (code, "already holds a run" in text) == (2, True)
+    code, text = command("--config", str(out / "config.json"), "--out", str(out), "--overwrite")
+    assert code == 0, text
+
+
+def test_overwrite_leaves_folders_alone_that_hold_no_run(tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("precious")
+    code, text = command("--out", str(tmp_path), "--overwrite")
+    assert code == 2
+    assert "left alone" in text
+    assert (tmp_path / "thesis.doc").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rounds", "0"], "rounds: Expected `int` >= 1"),
+        (["--drop", "hungary"], "drop: 'hungary' is not HOSPITAL@ROUND:STEP"),
+        (["--drop", "paris@1:unmask"], "drop: no hospital 'paris'"),
+        (["--task", "lungs"], "task: no task 'lungs'"),
+        (["--config", "nowhere.toml"], "nowhere.toml: No such file"),
+    ],
+)
+def test_bad_configuration_is_one_line_naming_the_key_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    code, text = command("--out", str(tmp_path / "out"), *arguments)
+    assert code == 2
+    assert says in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_ctrl_c_leaves_a_report_and_exit_code_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Institution.train
+    calls = 0
+
+    def train_until_interrupted(self: Institution, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 6:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Institution, "train", train_until_interrupted)
+    code, text = command("--rounds", "5", "--seeds", "0", "--out", str(tmp_path / "out"))
+    assert code == 130
+    assert "interrupted; the run so far is in" in text
+    assert len(read_record(tmp_path / "out").rounds) == 1
+    assert (tmp_path / "out" / "report.html").exists()
