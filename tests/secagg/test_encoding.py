@@ -103,6 +103,13 @@ def test_parameters_out_of_range_are_refused(change: dict[str, Any]) -> None:
         Encoding(**(good | change))
 
 
+@pytest.mark.parametrize("change", [{"dimension": 0}, {"maximum": 0}, {"clients": True}, {"maximum": 1.0}])
+def test_count_parameters_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"dimension": 3, "maximum": 5, "clients": 4}
+    with pytest.raises(EncodingError):
+        Counts(**(good | change))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_and_infinity_are_refused_and_counted(bad: float, dtype: type) -> None:

@@ -1,5 +1,6 @@
 """Messages that are mutated, truncated, replayed or misdirected, in every step; and liars with well-formed frames."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from secagg.masking.messages import (
     Survivors,
     UnmaskShares,
 )
+from secagg.plain import Upload
 from secagg.primitives.keys import KeyPair
 from secagg.rounds import Invitation
 from secagg.session import steps_of
@@ -236,6 +238,32 @@ def test_a_server_that_sends_unusable_keys_is_blamed(case: str) -> None:
     assert caught.value.culprits == ("server",)
 
 
+def test_a_low_order_mask_key_is_refused_when_the_mask_is_agreed() -> None:
+    # An honest server never hands one on; agreeing with it would give a mask that everybody knows.
+    rig = at("masked_input")
+    state = rig.clients[2]._state
+    rig.clients[2]._state = replace(state, peers=state.peers | {0: replace(state.peers[0], mask_key=LOW_ORDER)})
+    with pytest.raises(FaultyServerError, match="not a valid X25519 point"):
+        rig.clients[2].receive(rig.outbox[2])
+
+
+@pytest.mark.parametrize("present", [b"", b"\x07\x00"])
+def test_a_bitmap_of_the_wrong_length_is_blamed_on_the_server(present: bytes) -> None:
+    rig = at("unmask")
+    with pytest.raises(FaultyServerError, match="bitmap"):
+        rig.clients[2].receive(encode(Survivors(2, present), rig.setup))
+
+
+def test_unused_bits_in_a_plain_upload_are_blamed_on_the_client() -> None:
+    rig = Rig(make_plan(4, masking="plain", threshold=1))
+    rig.ask("upload")
+    vector = bytearray(decode(Upload, rig.answer("upload", 1), rig.setup).vector)
+    vector[-1] |= 0x80
+    with pytest.raises(FaultyClientError) as caught:
+        rig.server.receive(1, encode(Upload(1, memoryview(bytes(vector))), rig.setup))
+    assert caught.value.culprits == (1,)
+
+
 def test_sealed_shares_that_the_server_reroutes_do_not_open() -> None:
     rig = at("masked_input")
     sealed = decode(PeerShares, rig.outbox[2], rig.setup).sealed
@@ -316,12 +344,7 @@ def test_shares_sent_in_the_wrong_order_are_noticed_when_secrets_are_rebuilt() -
 def test_a_dealer_whose_shared_mask_key_is_not_the_advertised_one_is_named() -> None:
     rig = at("share_keys")
     client = rig.clients[3]
-    client._state = client._state.__class__(
-        **{
-            name: getattr(client._state, name) if name != "mask" else KeyPair.from_private(b"\x05" * 32)
-            for name in client._state.__dataclass_fields__
-        }
-    )
+    client._state = replace(client._state, mask=KeyPair.from_private(b"\x05" * 32))
     for i in range(4):
         rig.server.receive(i, rig.answer("share_keys", i))
     for i in rig.ask("masked_input"):

@@ -41,6 +41,12 @@ def test_auto_takes_the_complete_graph_for_consortia_and_a_sparse_one_for_crowds
     assert secagg.plan(codec(n)).degree == degree
 
 
+def test_auto_falls_back_on_the_complete_graph_where_a_sparse_one_saves_little() -> None:
+    plan = secagg.plan(codec(60), dropout=0.3, corrupted=0.2)
+    assert plan.is_complete
+    assert not secagg.plan(codec(60), dropout=0.3, corrupted=0.2, graph="sparse").is_complete
+
+
 @pytest.mark.parametrize(
     ("n", "dropout", "corrupted"), [(60, 0.05, 0.05), (200, 0.1, 0.1), (1_000, 0.05, 0.2), (5_000, 0.3, 0.1)]
 )
