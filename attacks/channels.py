@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["observe"]
 
-CLIP, BITS = 4.0, 32
+CLIP, BITS = 16.0, 32
 
 
 def observe(updates: Mapping[str, LocalUpdate]) -> dict[Channel, dict[str, View]]:
     """Send all institutions' updates to a server, in clear and masked, and return what it sees of each one's.
 
-    The encoding resolves 2^-29, as fine as float32, so that nothing but the masks stands between server and update.
+    The encoding resolves 2^-27, as fine as float32, so that nothing but the masks stands between server and update.
 
     Args:
-        updates: site -> update; coordinates within ±4.
+        updates: site -> update; coordinates within ±16.
     Returns: channel -> site -> view; the sum is the same for all sites.
     Raises:
-        ValueError: an update exceeds ±4.
+        ValueError: an update exceeds ±16.
     """
     dimension = len(next(iter(updates.values())).delta)
     most = max(update.weight for update in updates.values())

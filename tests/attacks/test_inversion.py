@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from attacks.analytic import invert_first_layer
-from attacks.channels import observe
+from attacks.channels import CLIP, observe
 from attacks.metrics import ExactMatches, exact_matches, mode_record, plausible
-from attacks.study import PRIOR, SITUATIONS, attack_round, run_study
+from attacks.study import LIMIT, PRIOR, SITUATIONS, attack_round, run_study
 from attacks.threat import Channel
 from protocols.institution import LocalUpdate
 from protocols.task import Feature
@@ -98,7 +98,7 @@ def test_the_server_sees_plain_updates_exactly_masked_ones_not_at_all_and_the_we
 
 
 def test_updates_beyond_the_channels_range_are_refused() -> None:
-    sent = updates(0) | {"a": LocalUpdate(np.full(14, 9.0), 1)}
+    sent = updates(0) | {"a": LocalUpdate(np.full(14, 19.0), 1)}
     with pytest.raises(ValueError, match="lower the learning rate"):
         observe(sent)
 
@@ -131,6 +131,12 @@ def test_the_masked_channel_never_yields_something_that_looks_like_a_patient() -
     found = [outcome.found for seed in range(20) for outcome in attack_round(HEART, SITUATIONS[2], seed=seed)]
     assert all("masked update" not in each for each in found)
     assert any("plain update" in each for each in found)
+
+
+def test_no_patient_is_out_of_the_attacks_or_the_channels_reach() -> None:
+    largest = max(float(np.abs(site.train_x).max()) for site in HEART.sites)
+    assert largest < LIMIT
+    assert all(situation.learning_rate * largest < CLIP for situation in SITUATIONS)
 
 
 def test_a_study_needs_a_trial() -> None:
