@@ -94,10 +94,9 @@ def _add_to_report(study: Study, run: Path) -> None:
     import msgspec  # noqa: PLC0415
 
     from attacks.page import leakage_page  # noqa: PLC0415
+    from protocols.record import write_whole  # noqa: PLC0415
     from protocols.report import render, write_page  # noqa: PLC0415
 
-    scratch = run / "leakage.json.part"
-    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=2))
-    scratch.replace(run / "leakage.json")
+    write_whole(run / "leakage.json", msgspec.json.format(msgspec.json.encode(study), indent=2))
     write_page(run, "leakage", leakage_page(study))
     typer.echo(f"added to {render(run)}")

@@ -21,6 +21,7 @@ __all__ = [
     "StepTotals",
     "read_record",
     "write_record",
+    "write_whole",
 ]
 
 
@@ -156,10 +157,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
 
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write run.json, whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(record), indent=2)
-    scratch = folder / "run.json.part"
-    scratch.write_bytes(data)
-    scratch.replace(folder / "run.json")
+    write_whole(folder / "run.json", msgspec.json.format(msgspec.json.encode(record), indent=2))
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -170,3 +168,10 @@ def read_record(folder: Path) -> RunRecord:
         msgspec.ValidationError: it is not a run record.
     """
     return msgspec.json.decode((folder / "run.json").read_bytes(), type=RunRecord)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: readers see the old content or the new, never half of it."""
+    scratch = path.with_name(f"{path.name}.part")
+    scratch.write_bytes(data)
+    scratch.replace(path)

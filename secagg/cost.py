@@ -80,10 +80,11 @@ def parse_drops(drops: Sequence[str], plan: Plan) -> dict[int, str]:
         if not count.isdecimal() or step not in steps:
             msg = f"--drop {drop}: expected COUNT@ROUND with ROUND one of {', '.join(steps)}"
             raise ValueError(msg)
-        order += [step] * int(count)
-        if len(order) > plan.clients:
+        fits = len(count) <= len(str(plan.clients)) and len(order) + int(count) <= plan.clients
+        if not fits:
             msg = f"--drop {drop}: more dropouts than the {plan.clients} clients"
             raise ValueError(msg)
+        order += [step] * int(count)
     return dict(enumerate(order))
 
 

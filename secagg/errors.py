@@ -6,7 +6,7 @@ must not be ignored raises; it never returns a bool. No message holds a secret: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,11 @@ SERVER = "server"
 
 
 class SecAggError(Exception):
-    """Root of every error this library raises on purpose."""
+    """Root of every error this library raises on purpose. Survives copying and pickling with its attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the message and the attributes, without calling the constructor."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
 
 
 class DecodeError(SecAggError, ValueError):
@@ -116,3 +120,9 @@ class FaultyServerError(RemoteProtocolError):
 
 class SuspectedPeerError(RemoteProtocolError):
     """A peer lied, or whoever relayed its message framed it; this party cannot tell which."""
+
+
+def _rebuilt(kind: type[SecAggError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SecAggError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error

@@ -10,6 +10,7 @@ Shamir points are fixed here: x = roster position + 1, never chosen by a server.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +20,7 @@ import msgspec
 
 from secagg import tags
 from secagg.encoding.packing import MAX_BITS
-from secagg.errors import PlanError
+from secagg.errors import SERVER, PlanError
 from secagg.primitives.graph import Graph
 
 if TYPE_CHECKING:
@@ -74,12 +75,13 @@ class Plan:
         degree: neighbours each; clients - 1 is the complete graph.
         masking: "masking" or "plain".
         encoding: digest of the encoding.
-        dropouts: how many clients may vanish, at random, within `failure_bits`.
+        dropouts: how many clients may vanish, at random, within `failure_bits`. On a sparse graph a round with more of
+            them is refused, since `privacy_bits` would no longer hold.
         corrupted: how many clients may show the server all they know, within `privacy_bits`.
         privacy_bits: -log2 of a bound on the odds that the server and the corrupted clients learn more than the sum;
-            None if that cannot happen.
+            None if that cannot happen. Stated by whoever made the plan; without meaning for "plain".
         failure_bits: -log2 of a bound on the odds that the round fails although no more than `dropouts` vanish;
-            None if that cannot happen.
+            None if that cannot happen. Stated likewise.
 
     Raises:
         PlanError: the parameters cannot work or are not safe.
@@ -99,6 +101,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or is not safe."""
+        for name in ("clients", "length", "modulus_bits", "threshold", "degree", "dropouts", "corrupted"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                msg = f"{name} must be an integer of at least 0, got {value!r}"
+                raise PlanError(msg)
         for condition, message in (
             (1 <= self.length <= MAX_LENGTH, f"length must be in [1, 2^34], got {self.length}"),
             (1 <= self.modulus_bits <= MAX_BITS, f"modulus_bits must be in [1, {MAX_BITS}], got {self.modulus_bits}"),
@@ -124,11 +131,20 @@ class Plan:
         if k == n - 1 and 3 * t <= 2 * n:
             msg = f"on a complete graph the threshold must exceed 2n/3 = {2 * n / 3:.1f}, got {t}"
             raise PlanError(msg)
+        if k < n - 1 and 2 * t < k + 4:
+            # A ring of k/2 neighbours a side tears where k/2 in a row vanish; the next one then has k/2 + 1 holders.
+            msg = f"on a sparse graph the threshold must exceed degree/2 + 1 = {k // 2 + 1}, or dropouts can tear it"
+            raise PlanError(msg)
 
     @property
     def is_complete(self) -> bool:
         """Whether everyone is everyone's neighbour."""
         return self.degree == self.clients - 1
+
+    @property
+    def least_survivors(self) -> int:
+        """Masked inputs that must arrive for the sum to be opened."""
+        return self.threshold if self.is_complete else self.clients - self.dropouts
 
     @property
     def digest(self) -> bytes:
@@ -141,6 +157,7 @@ class Plan:
             self.modulus_bits,
             self.threshold,
             self.degree,
+            self.dropouts,
             self.encoding,
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
@@ -158,7 +175,7 @@ class Setup:
 
     Raises:
         PlanError: the roster does not match the plan, or a value is out of range.
-        TypeError: a client id is neither int nor str.
+        TypeError: a client id is neither int nor str, the session not bytes, or the round not an integer.
     """
 
     plan: Plan
@@ -175,13 +192,17 @@ class Setup:
         if len(ids) != plan.clients:
             msg = f"the plan is for {plan.clients} clients, the roster has {len(ids)}"
             raise PlanError(msg)
+        if not isinstance(session, bytes):
+            msg = f"a session id is bytes, got {type(session).__name__}"
+            raise TypeError(msg)
+        number = operator.index(round)
         if not SESSION_BYTES[0] <= len(session) <= SESSION_BYTES[1]:
             msg = f"a session id has {SESSION_BYTES[0]} to {SESSION_BYTES[1]} bytes, got {len(session)}"
             raise PlanError(msg)
-        if not 0 <= round < 1 << 63:
-            msg = f"a round number is in [0, 2^63), got {round}"
+        if not 0 <= number < 1 << 63:
+            msg = f"a round number is in [0, 2^63), got {number}"
             raise PlanError(msg)
-        for name, value in (("plan", plan), ("roster", ids), ("session", bytes(session)), ("round", round)):
+        for name, value in (("plan", plan), ("roster", ids), ("session", session), ("round", number)):
             object.__setattr__(self, name, value)
 
     @cached_property
@@ -206,8 +227,9 @@ class Setup:
 
         Raises:
             KeyError: no such client.
+            TypeError: not an int or a str.
         """
-        return self._positions[client_id]
+        return self._positions[_checked_id(client_id)]
 
     @cached_property
     def _positions(self) -> dict[ClientId, int]:
@@ -223,10 +245,15 @@ def _checked_id(client_id: object) -> ClientId:
     if isinstance(client_id, bool) or not isinstance(client_id, (int, str)):
         msg = f"a client id is an int or a str, got {type(client_id).__name__}"
         raise TypeError(msg)
-    if isinstance(client_id, str) and not 1 <= len(client_id) <= MAX_ID:
+    if isinstance(client_id, int):
+        if not 0 <= client_id < 1 << 64:
+            msg = f"a client number is in [0, 2^64), got {client_id}"
+            raise PlanError(msg)
+        return int(client_id)
+    if not 1 <= len(client_id) <= MAX_ID:
         msg = f"a client name has 1 to {MAX_ID} characters, got {len(client_id)}"
         raise PlanError(msg)
-    if isinstance(client_id, int) and not 0 <= client_id < 1 << 64:
-        msg = f"a client number is in [0, 2^64), got {client_id}"
+    if client_id == SERVER or not client_id.isprintable():
+        msg = f"a client name is printable text other than {SERVER!r}, got {client_id!r}"
         raise PlanError(msg)
-    return client_id
+    return str(client_id)

@@ -96,4 +96,5 @@ def server_upload(state: PlainServerState1, inbox: Mapping[int, None]) -> tuple[
     if not inbox:
         raise ThresholdError(needed=1, survivors=0, what="clients that delivered an upload")
     reduce(state.total, state.setup.plan.modulus_bits)
+    state.total.flags.writeable = False
     return Outcome(state.total, sorted(inbox)), {}

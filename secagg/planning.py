@@ -9,14 +9,18 @@ secret's holders are its owner and the owner's k neighbours, so k + 1):
 * privacy, connectivity: masks hide everything but the sum if the graph of honest survivors is connected. On a ring
   where each is joined to the k/2 next on either side, disconnecting it takes two disjoint runs of k/2 removed clients:
   at most n(n - k - 1)/2 pairs of runs, each removed with probability (r)_k/(n)_k for r = c + d (falling factorials).
+* A threshold above k/2 + 1 makes sure that dropouts alone, however chosen, cannot tear the survivors' graph without the
+  round failing first: where k/2 in a row vanish, the next client is left with k/2 + 1 holders, itself included.
 * failure: a secret is lost if fewer than t of its owner's k neighbours survive (the own share, which only a survivor
   adds, is left out): at most n · P[Hypergeometric(n - 1, d, k) > k - t].
+
+The server refuses to open a sum that more than d clients are missing from, since the odds are for d.
 
 Complete graph: t > 2n/3 holds always, so privacy fails only if t or more clients are corrupted and the round fails
 only if more than n - t drop out; within the stated numbers neither can happen.
 
 Source: Bell et al. 2020, sec. 3.2-3.4 (semi-honest), with the own share counted as in Bonawitz et al. 2017; Harary
-graphs under a random permutation as there. `secagg.plan` for malicious servers is not offered yet.
+graphs under a random permutation as there. Plans against a malicious server are not offered yet.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ __all__ = ["plan"]
 
 _CONSORTIUM = 50
 """Up to so many clients "auto" takes the complete graph, whose privacy rests on a count of corrupted clients alone."""
+
+_FEWEST_HONEST = 2
 
 _ROUNDING = 1e-9
 """Slack so that 0.1·100 clients is 10 clients, not 11."""
@@ -68,10 +74,7 @@ def plan(
     >>> four_hospitals.threshold, four_hospitals.degree, four_hospitals.dropouts
     (3, 3, 1)
     """
-    for name, share in (("dropout", dropout), ("corrupted", corrupted)):
-        if not 0 <= share < 1:
-            msg = f"{name} is a share of the clients, in [0, 1), got {share}"
-            raise PlanError(msg)
+    _check_arguments(dropout, corrupted, graph, masking, min(security_bits, correctness_bits))
     n = codec.clients
     shape: dict[str, Any] = {
         "clients": n,
@@ -83,10 +86,19 @@ def plan(
     }
     if masking == "plain":
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
+    honest = n - shape["corrupted"] - shape["dropouts"]
+    if honest < _FEWEST_HONEST:
+        msg = (
+            f"{n} clients less {shape['corrupted']} corrupted and {shape['dropouts']} dropping out leave "
+            f"{max(honest, 0)}: a sum over fewer than 2 honest clients hides nothing; "
+            "lower the shares or take more clients"
+        )
+        raise PlanError(msg)
     if graph == "complete" or (graph == "auto" and n <= _CONSORTIUM):
         return _complete(shape)
-    sparse = _sparse(shape, security_bits, correctness_bits)
-    if sparse is not None and (graph == "sparse" or 2 * sparse.degree <= n - 1):
+    most = (n - 1) // 2 if graph == "auto" else n - 2
+    sparse = _sparse(shape, security_bits, correctness_bits, most)
+    if sparse is not None:
         return sparse
     if graph == "auto":
         return _complete(shape)
@@ -96,6 +108,23 @@ def plan(
         "use graph='complete' or lower the shares"
     )
     raise PlanError(msg)
+
+
+def _check_arguments(dropout: float, corrupted: float, graph: str, masking: str, fewest_bits: int) -> None:
+    for name, share in (("dropout", dropout), ("corrupted", corrupted)):
+        if not 0 <= share < 1:
+            msg = f"{name} is a share of the clients, in [0, 1), got {share}"
+            raise PlanError(msg)
+    for name, value, choices in (
+        ("graph", graph, ("auto", "complete", "sparse")),
+        ("masking", masking, ("masking", "plain")),
+    ):
+        if value not in choices:
+            msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
+            raise PlanError(msg)
+    if fewest_bits < 1:
+        msg = f"odds are given as at least 1 bit, got {fewest_bits}"
+        raise PlanError(msg)
 
 
 def _complete(shape: dict[str, Any]) -> Plan:
@@ -113,30 +142,33 @@ def _complete(shape: dict[str, Any]) -> Plan:
     return Plan(**shape, threshold=t, degree=n - 1)
 
 
-def _sparse(shape: dict[str, Any], security_bits: int, correctness_bits: int) -> Plan | None:
-    """Find the smallest degree that works, and for it the largest threshold that does not fail too often."""
+def _sparse(shape: dict[str, Any], security_bits: int, correctness_bits: int, most: int) -> Plan | None:
+    """Find the smallest degree up to `most` that works, and for it the largest threshold that rarely fails."""
     n, c, d = shape["clients"], shape["corrupted"], shape["dropouts"]
-    for k in range(2, n - 1, 2):
-        split_up = _log2_disconnected(n, c + d, k)
-        if split_up > -(security_bits + 1):
+    for k in range(2, most + 1, 2):
+        torn = _log2_disconnected(n, c + d, k)
+        if torn > -(security_bits + 1):
             continue
-        t = max((t for t in range(2, k + 1) if _log2_too_few_holders(n, d, k, t) <= -correctness_bits), default=0)
+        lost = _log2_upper_tails(n - 1, d, k)  # a secret is lost if more than k - t of its owner's neighbours vanish
+        rare = [t for t in range(k // 2 + 2, k + 1) if _log2(n) + lost[k - t + 1] <= -correctness_bits]
+        if not rare:
+            continue
+        t = max(rare)
         captured = _log2_captured(n, c, k, t)
-        if t and captured <= -(security_bits + 1):
-            failure = _log2_too_few_holders(n, d, k, t)
+        if captured <= -(security_bits + 1):
             return Plan(
                 **shape,
                 threshold=t,
                 degree=k,
-                privacy_bits=_bits(_log2_sum(split_up, captured)),
-                failure_bits=_bits(failure),
+                privacy_bits=_bits(_log2_sum(torn, captured)),
+                failure_bits=_bits(_log2(n) + lost[k - t + 1]),
             )
     return None
 
 
 def _log2_captured(n: int, c: int, k: int, t: int) -> float:
     """log2 of a bound on the odds that some honest client has t or more corrupted neighbours."""
-    return _log2(n - c) + _log2_upper_tail(n - 1, c, k, t)
+    return _log2(n - c) + _log2_upper_tails(n - 1, c, k)[t]
 
 
 def _log2_disconnected(n: int, removed: int, k: int) -> float:
@@ -147,19 +179,18 @@ def _log2_disconnected(n: int, removed: int, k: int) -> float:
     return pairs + _log2_falling(removed, k) - _log2_falling(n, k)
 
 
-def _log2_too_few_holders(n: int, d: int, k: int, t: int) -> float:
-    """log2 of a bound on the odds that some client keeps fewer than t neighbours: that more than k - t vanish."""
-    return _log2(n) + _log2_upper_tail(n - 1, d, k, k - t + 1)
+def _log2_upper_tails(population: int, marked: int, draws: int) -> list[float]:
+    """log2 P[X >= j] for j = 0..draws + 1 and X marked among draws without replacement (hypergeometric).
 
-
-def _log2_upper_tail(population: int, marked: int, draws: int, at_least: int) -> float:
-    """log2 P[X >= at_least] for X marked among draws without replacement (hypergeometric), exact up to rounding."""
-    low, high = max(at_least, draws - (population - marked)), min(draws, marked)
+    Exact up to rounding: terms are added up from the smallest.
+    """
     whole = _log2_choose(population, draws)
-    terms = [
-        _log2_choose(marked, j) + _log2_choose(population - marked, draws - j) - whole for j in range(low, high + 1)
-    ]
-    return min(_log2_sum(*terms), 0.0) if terms else -math.inf
+    tails = [-math.inf] * (draws + 2)
+    for j in range(draws, -1, -1):
+        possible = j <= marked and draws - j <= population - marked
+        term = _log2_choose(marked, j) + _log2_choose(population - marked, draws - j) - whole if possible else -math.inf
+        tails[j] = min(_log2_sum(tails[j + 1], term), 0.0)
+    return tails
 
 
 def _log2_choose(n: int, k: int) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from secagg.encoding.fixed_point import Encoded
 from secagg.encoding.packing import Words, as_words
-from secagg.errors import SERVER, FaultyServerError
+from secagg.errors import SERVER, EncodingError, FaultyServerError
 from secagg.params import SESSION_BYTES
 from secagg.wire import Message
 
@@ -86,7 +86,12 @@ def to_vector(contribution: Contribution, plan: Plan) -> Words:
 
     Returns: (length,) words in [0, 2^modulus_bits), a fresh copy.
     Raises:
-        TypeError, ValueError, EncodingError: not a vector of this plan.
+        TypeError, ValueError, EncodingError: not a vector of this plan, or encoded for another one.
     """
     made = contribution() if callable(contribution) else contribution
-    return as_words(made.vector if isinstance(made, Encoded) else made, length=plan.length, bits=plan.modulus_bits)
+    if isinstance(made, Encoded):
+        if plan.encoding not in {b"", made.encoding}:
+            msg = "this vector was encoded for another plan: all parties must build the same encoding"
+            raise EncodingError(msg)
+        made = made.vector
+    return as_words(made, length=plan.length, bits=plan.modulus_bits)

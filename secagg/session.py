@@ -2,7 +2,8 @@
 
 A session takes bytes in, gives bytes out, and knows no sockets, clocks or threads. A message that cannot be accepted
 raises a typed error and changes nothing, so a caller may drop the message and go on. Randomness for each step comes
-from the operating system. Sessions are not thread-safe: one thread at a time.
+from the operating system. Sessions are for one thread at a time: a call that comes while another runs is refused, and a
+session cannot be copied or pickled, since two copies would answer twice and give secrets away.
 
     while outbox := server.close_round():          # {client_id: bytes}; whoever does not answer has dropped out
         for client_id, request in outbox.items():
@@ -13,8 +14,10 @@ from the operating system. Sessions are not thread-safe: one thread at a time.
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsIndex
 
 from secagg import plain
 from secagg.errors import (
@@ -24,6 +27,7 @@ from secagg.errors import (
     FaultyServerError,
     LocalProtocolError,
     RemoteProtocolError,
+    SecAggError,
     VersionError,
 )
 from secagg.masking import client as masking_client
@@ -33,7 +37,7 @@ from secagg.rounds import Invitation, Outcome
 from secagg.wire import Message, decode, encode, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from secagg.encoding.packing import Words
     from secagg.params import ClientId, Masking, Setup
@@ -134,15 +138,43 @@ class Total:
         vector: (length,) unsigned, in [0, 2^modulus_bits): the sum modulo 2^modulus_bits.
         survivors: whose vectors are in it, in roster order.
         dropouts: whose are not.
+        encoding: digest of the encoding it was summed under.
     """
 
     vector: Words = field(repr=False)
     survivors: tuple[ClientId, ...]
     dropouts: tuple[ClientId, ...]
+    encoding: bytes = field(repr=False)
 
 
-class Client:
-    """One client's side of one round. Not thread-safe.
+class _OneCallAtATime:
+    """Refuses concurrent and re-entrant calls, copies, and calls after one that was interrupted halfway."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._broken = False
+
+    @contextmanager
+    def _call(self, step_round: str) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            text = "another call of this session is still running"
+            raise LocalProtocolError(text, round=step_round)
+        try:
+            if self._broken:
+                text = "an earlier call was interrupted halfway: this session cannot go on, start a new round"
+                raise LocalProtocolError(text, round=step_round)
+            yield
+        finally:
+            self._lock.release()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled."""
+        msg = f"a {type(self).__name__} cannot be copied or pickled: it holds secrets that may be used once"
+        raise TypeError(msg)
+
+
+class Client(_OneCallAtATime):
+    """One client's side of one round. Not thread-safe: a concurrent call is refused.
 
     Args:
         setup: what was agreed; equal at every party.
@@ -154,6 +186,7 @@ class Client:
     """
 
     def __init__(self, setup: Setup, client_id: ClientId, contribution: Contribution) -> None:
+        super().__init__()
         if client_id not in setup.roster:
             msg = f"client {client_id!r} is not in the roster"
             raise KeyError(msg)
@@ -171,26 +204,27 @@ class Client:
         """Take the server's message and return the answer.
 
         Raises:
-            LocalProtocolError: this client has finished.
+            LocalProtocolError: this client has finished, or another call is running.
             RemoteProtocolError: not the message awaited (early, late or repeated).
             FaultyServerError, SuspectedPeerError: the message is not acceptable.
             VersionError: the server speaks another wire version.
             ThresholdError: too few clients remain.
         """
-        if self.done:
-            text = "this client has sent its last message; make a new Client for the next round"
-            raise LocalProtocolError(text, round="done")
-        awaits, step_round, step = self._steps[type(self._state)]
-        try:
-            parsed = _parse(message, awaits, self._setup, self._position, step_round, SERVER)
-        except VersionError:
-            raise
-        except DecodeError as error:
-            raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
-        state, answer = step(self._state, parsed, os.urandom(32))
-        framed = encode(answer, self._setup)
-        self._state = state
-        return framed
+        with self._call("done" if self.done else self._steps[type(self._state)].round):
+            if self.done:
+                text = "this client has sent its last message; make a new Client for the next round"
+                raise LocalProtocolError(text, round="done")
+            awaits, step_round, step = self._steps[type(self._state)]
+            try:
+                parsed = _parse(message, awaits, self._setup, self._position, step_round, SERVER)
+            except VersionError:
+                raise
+            except DecodeError as error:
+                raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
+            state, answer = step(self._state, parsed, os.urandom(32))
+            framed = encode(answer, self._setup)
+            self._state = state
+            return framed
 
     def __repr__(self) -> str:
         """Say who it is and what it waits for; never what it holds."""
@@ -198,8 +232,8 @@ class Client:
         return f"<secagg.Client {self._setup.roster[self._position]!r} {waiting}>"
 
 
-class Server:
-    """The server's side of one round. Not thread-safe.
+class Server(_OneCallAtATime):
+    """The server's side of one round. Not thread-safe: a concurrent call is refused.
 
     `close_round` first returns the invitations; then, round by round, hand in answers with `receive` and call
     `close_round` when everyone answered or you waited long enough. When it returns an empty dict, `total` is ready.
@@ -209,6 +243,7 @@ class Server:
     """
 
     def __init__(self, setup: Setup) -> None:
+        super().__init__()
         self._setup = setup
         self._steps = PROTOCOLS[setup.plan.masking].server
         self._state: Any = next(iter(self._steps))(setup)
@@ -234,12 +269,15 @@ class Server:
 
         Raises:
             KeyError: no such client.
-            LocalProtocolError: no round is open.
+            LocalProtocolError: no round is open, another call is running, or one was interrupted halfway.
             RemoteProtocolError: this client was not asked, or answered already, or sends another round's message.
             FaultyClientError: the message is not acceptable.
             VersionError: the client speaks another wire version.
         """
-        position = self._setup.position(client_id)
+        with self._call(self.round):
+            self._receive(client_id, self._setup.position(client_id), message)
+
+    def _receive(self, client_id: ClientId, position: int, message: bytes) -> None:
         step = self._steps.get(type(self._state))
         if step is None or step.collects is None:
             text = "no round is open: call close_round to begin, or make a new Server for the next round"
@@ -258,28 +296,44 @@ class Server:
             raise FaultyClientError(str(error), round=step.round, culprits=[client_id]) from error
         if step.check is not None:
             step.check(self._state, parsed)
-        if step.fold is not None:
+        if step.fold is None:
+            self._inbox[position] = parsed
+            return
+        with self._in_place():
             self._state = step.fold(self._state, parsed)
             self._inbox[position] = None
-        else:
-            self._inbox[position] = parsed
 
     def close_round(self) -> dict[ClientId, bytes]:
         """End the current round with what has arrived and return the next messages; {} when the sum is ready.
 
         Raises:
-            LocalProtocolError: the sum is ready already.
+            LocalProtocolError: the sum is ready already, another call is running, or one was interrupted halfway.
             ThresholdError: too few answered; the round stays open, so more answers can be received.
             RemoteProtocolError: what arrived does not fit together.
         """
-        if self._finished:
-            text = "the sum is ready already"
-            raise LocalProtocolError(text, round="done")
-        step = self._steps[type(self._state)]
-        state, outbox = step.close(self._state, self._inbox)
-        framed = {self._setup.roster[client]: encode(message, self._setup) for client, message in outbox.items()}
-        self._state, self._inbox, self._awaited = state, {}, frozenset(outbox)
-        return framed
+        with self._call(self.round):
+            if self._finished:
+                text = "the sum is ready already"
+                raise LocalProtocolError(text, round="done")
+            step = self._steps[type(self._state)]
+            with self._in_place():
+                state, outbox = step.close(self._state, self._inbox)
+                framed = {
+                    self._setup.roster[client]: encode(message, self._setup) for client, message in outbox.items()
+                }
+                self._state, self._inbox, self._awaited = state, {}, frozenset(outbox)
+            return framed
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Guard work on the running sum: our own errors come before it begins, anything else leaves it half done."""
+        try:
+            yield
+        except SecAggError:
+            raise
+        except BaseException:
+            self._broken = True
+            raise
 
     def total(self) -> Total:
         """Return the sum.
@@ -297,6 +351,7 @@ class Server:
             outcome.vector,
             tuple(roster[position] for position in outcome.survivors),
             tuple(client_id for position, client_id in enumerate(roster) if position not in present),
+            self._setup.plan.encoding,
         )
 
     def __repr__(self) -> str:

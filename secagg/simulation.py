@@ -108,7 +108,7 @@ def simulate(
     True
     """
     roster, contribution = _roster(plan, inputs)
-    setup = Setup(plan=plan, roster=roster, session=session or new_session(), round=round)
+    setup = Setup(plan=plan, roster=roster, session=new_session() if session is None else session, round=round)
     steps = steps_of(plan.masking)
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
     for observer in observers:

@@ -1,7 +1,7 @@
 """Every domain-separation label, in one place.
 
-Each derivation binds exactly one of these and the digest of the round's `Setup` (session, round, parameters,
-roster), so that no key, stream or hash made for one purpose can stand in for another.
+Each derivation and each hash binds exactly one of these, and every key of a round binds the digest of its `Setup`
+(session, round, parameters, roster) besides, so that nothing made for one purpose can stand in for another.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ STOCHASTIC_ROUNDING: Final = _label("stochastic-rounding")
 
 SEALED_SHARE: Final = _label("sealed-share")
 """AEAD key for one share message, per (sender, recipient)."""
+
+SEED_COMMITMENT: Final = _label("seed-commitment")
+"""What a client publishes of its self-mask seed, so that a wrong reconstruction is noticed."""
 
 SELF_MASK: Final = _label("self-mask")
 """Mask stream of one client."""

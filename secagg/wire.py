@@ -30,6 +30,8 @@ __all__ = ["Message", "VectorMessage", "decode", "encode", "kind_of"]
 _CONTEXT = slice(2, 18)
 _CHECK_BYTES = 16
 _CHECK_KEY = algorithms.AES256(hashlib.sha256(tags.FRAME_CHECK).digest())
+_CHECK_PIECE = 1 << 30
+_NO_CONTEXT = bytes(16)
 _OVERHEAD = _CONTEXT.stop + _CHECK_BYTES
 _FIELD_OVERHEAD = 64
 """Upper bound on the MessagePack headers and small integers of any message."""
@@ -47,7 +49,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     KIND: ClassVar[int]
     NAME: ClassVar[str]
     NAMES_ITS_SETUP: ClassVar[bool] = False
-    """Whether the step compares the setup field by field, to say which one differs, instead of the frame."""
+    """Whether its fields name the setup, so that the step can say which one differs; its context is then zero."""
 
     client: int
 
@@ -67,6 +69,10 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         """Say what it is and for whom, never what it carries."""
         return f"<{type(self).__name__} client={self.client}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Keep rich, which asks structs for their fields, to the same."""
+        return [("client", self.client)]
+
 
 class VectorMessage(Message, frozen=True, array_like=True):
     """A message that carries one packed vector.
@@ -85,7 +91,7 @@ class VectorMessage(Message, frozen=True, array_like=True):
 
 def encode(message: Message, setup: Setup) -> bytes:
     """Frame a message for a setup."""
-    parts: tuple[bytes | memoryview, ...] = (bytes((WIRE_VERSION, message.KIND)), setup.digest[:16])
+    parts: tuple[bytes | memoryview, ...] = (bytes((WIRE_VERSION, message.KIND)), _context(type(message), setup))
     if isinstance(message, VectorMessage):
         parts = (*parts, msgspec.msgpack.encode(Message(message.client)), message.vector)
     else:
@@ -118,7 +124,7 @@ def decode(kind: type[M], data: bytes, setup: Setup) -> M:
     if _check(body) != check:
         msg = "the frame is damaged or truncated"
         raise DecodeError(msg)
-    if not kind.NAMES_ITS_SETUP and body[_CONTEXT] != setup.digest[:16]:
+    if body[_CONTEXT] != _context(kind, setup):
         msg = "the frame belongs to another session, round, plan or roster"
         raise DecodeError(msg)
     fields = bytes(body[_CONTEXT.stop : len(body) - tail])
@@ -156,6 +162,10 @@ def kind_of(data: bytes) -> int:
     return data[1]
 
 
+def _context(kind: type[Message], setup: Setup) -> bytes:
+    return _NO_CONTEXT if kind.NAMES_ITS_SETUP else setup.digest[:16]
+
+
 @cache
 def _decoder(kind: type[Message]) -> msgspec.msgpack.Decoder[Message]:
     return msgspec.msgpack.Decoder(kind)
@@ -164,6 +174,8 @@ def _decoder(kind: type[Message]) -> msgspec.msgpack.Decoder[Message]:
 def _check(*parts: bytes | memoryview) -> bytes:
     checker = Cipher(_CHECK_KEY, modes.GCM(bytes(12))).encryptor()
     for part in parts:
-        checker.authenticate_additional_data(part)
+        view = memoryview(part)
+        for start in range(0, len(view), _CHECK_PIECE):  # OpenSSL counts the bytes of one call in 31 bits
+            checker.authenticate_additional_data(view[start : start + _CHECK_PIECE])
     checker.finalize()
     return checker.tag

@@ -9,7 +9,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from protocols.record import RunRecord, read_record
+from protocols.record import RunRecord, read_record, write_whole
 from protocols.report import charts
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def write_page(folder: Path, name: str, page: Page) -> None:
     """Leave a page in a run's folder, for `render` to pick up."""
     pages = folder / "pages"
     pages.mkdir(exist_ok=True)
-    scratch = pages / f"{name}.json.part"
-    scratch.write_bytes(msgspec.json.encode(page))
-    scratch.replace(pages / f"{name}.json")
+    write_whole(pages / f"{name}.json", msgspec.json.encode(page))
 
 
 def render(folder: Path) -> Path:
@@ -63,16 +61,14 @@ def render(folder: Path) -> Path:
         )
     )
     target = folder / "report.html"
-    scratch = folder / "report.html.part"
-    scratch.write_text(html, encoding="utf-8")
-    scratch.replace(target)
+    write_whole(target, html.encode())
     return target
 
 
-def environment() -> jinja2.Environment:
-    """Templates that escape everything they are given, with the filters the report uses."""
+def environment(package: str = "protocols.report") -> jinja2.Environment:
+    """A package's templates, which escape everything they are given, with the filters the report uses."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("protocols.report", "templates"),
+        loader=jinja2.PackageLoader(package, "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from secagg import tags
-from secagg.encoding.fixed_point import Encoded
+from secagg.encoding.fixed_point import Encoded, vector_of
 from secagg.encoding.packing import MAX_BITS, Words, as_words, word_dtype
 from secagg.errors import EncodingError
 
@@ -95,13 +95,13 @@ class Counts:
         if values.min() < 0 or values.max() > self.maximum:
             msg = f"a count lies outside [0, {self.maximum}]"
             raise EncodingError(msg)
-        return Encoded(values.astype(word_dtype(self.modulus_bits)), clipped=0)
+        return Encoded(values.astype(word_dtype(self.modulus_bits)), clipped=0, encoding=self.digest)
 
     def decode(self, total: Total | Words) -> NDArray[np.uint64]:
         """Return the (dimension,) uint64 sums.
 
         Raises:
-            TypeError, ValueError, EncodingError: not a vector of this encoding.
+            TypeError, ValueError, EncodingError: not a vector of this encoding, or a total of another one.
         """
-        vector = total if isinstance(total, np.ndarray) else total.vector
+        vector = vector_of(total, self.digest)
         return as_words(vector, length=self.length, bits=self.modulus_bits).astype(np.uint64)

@@ -44,10 +44,46 @@ class Encoded:
     Attributes:
         vector: (length,) unsigned, in [0, 2^modulus_bits). Secret: not shown by `repr`.
         clipped: how many coordinates exceeded the clip bound and were cut to it.
+        encoding: digest of the encoding that made it; a plan for another one refuses it.
     """
 
     vector: Words = field(repr=False)
     clipped: int
+    encoding: bytes = field(repr=False)
+
+
+def vector_of(total: Total | Words, encoding: bytes) -> Words:
+    """Take the vector out of a total, after checking which encoding it is of.
+
+    Raises:
+        TypeError: neither a total nor an array.
+        EncodingError: a total of another encoding.
+    """
+    if isinstance(total, np.ndarray):
+        return total
+    try:
+        vector, theirs = total.vector, total.encoding
+    except AttributeError:
+        msg = f"expected a Total or an array of unsigned integers, got {type(total).__name__}"
+        raise TypeError(msg) from None
+    if theirs not in {b"", encoding}:
+        msg = "this total was summed under another encoding: decode it with the one its plan was made for"
+        raise EncodingError(msg)
+    return vector
+
+
+def _checked_clip(clip: object) -> float:
+    if isinstance(clip, bool) or not isinstance(clip, (int, float, np.floating)):
+        msg = f"clip must be a number, got {type(clip).__name__}"
+        raise EncodingError(msg)
+    try:
+        value = float(clip)
+    except OverflowError:
+        value = math.inf
+    if not (math.isfinite(value) and value > 0):
+        msg = f"clip must be a finite number above 0, got {value!r}"
+        raise EncodingError(msg)
+    return value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,11 +140,10 @@ class Encoding:
         if type(self.bits) is not int or not _MIN_STEPS_BITS <= self.bits <= _MAX_STEPS_BITS:
             msg = f"bits must be an integer in {_MIN_STEPS_BITS}..{_MAX_STEPS_BITS}, got {self.bits!r}"
             raise EncodingError(msg)
-        if not (isinstance(self.clip, (int, float)) and math.isfinite(self.clip) and self.clip > 0):
-            msg = f"clip must be a finite number above 0, got {self.clip!r}"
-            raise EncodingError(msg)
-        if not math.isfinite(self._steps / self.clip) or self.clip / self._steps == 0:
-            msg = f"clip={self.clip!r} is too extreme for {self.bits} bits in double precision"
+        object.__setattr__(self, "clip", _checked_clip(self.clip))
+        largest = self.clip * self.max_weight * self.clients
+        if not math.isfinite(self._steps / self.clip) or self.clip / self._steps == 0 or not math.isfinite(largest):
+            msg = f"clip={self.clip!r} is too extreme for these bits, weights and clients in double precision"
             raise EncodingError(msg)
         if self.modulus_bits > MAX_BITS:
             msg = (
@@ -180,7 +215,7 @@ class Encoding:
             raise EncodingError(msg)
         vector[-1] = weight
         vector &= vector.dtype.type((1 << self.modulus_bits) - 1)
-        return Encoded(vector, clipped)
+        return Encoded(vector, clipped, self.digest)
 
     def decode(self, total: Total | Words) -> NDArray[np.float64]:
         """Decode a sum into the weighted mean.
@@ -201,11 +236,9 @@ class Encoding:
         """Decode a sum into the sum of w·x and the sum of w.
 
         Raises:
-            TypeError, ValueError, EncodingError: not a vector of this encoding.
+            TypeError, ValueError, EncodingError: not a vector of this encoding, or a total of another one.
         """
-        vector = as_words(
-            total if isinstance(total, np.ndarray) else total.vector, length=self.length, bits=self.modulus_bits
-        )
+        vector = as_words(vector_of(total, self.digest), length=self.length, bits=self.modulus_bits)
         shift = np.uint64(64 - self.modulus_bits)
         signed = (vector[:-1].astype(np.uint64) << shift).view(np.int64) >> np.int64(shift)
         values: NDArray[np.float64] = signed * np.float64(self.clip / self._steps * self.max_weight)

@@ -51,7 +51,11 @@ def round_stochastically(
             clipped += 1
         scaled = value * scale
         below = np.floor(scaled)
-        threshold = np.uint64((scaled - below) * 18446744073709551616.0)  # the fraction, in units of 2^-64
+        fraction = scaled - below
+        if fraction >= 1.0:  # a tiny negative value: its fraction rounds to one
+            below += 1.0
+            fraction = 0.0
+        threshold = np.uint64(fraction * 18446744073709551616.0)  # in units of 2^-64, below 2^64
         rounded = np.int64(below)
         if randomness[i] < threshold:
             rounded += 1

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["ArraySpec", "Arrays", "Layout"]
 
 Arrays: TypeAlias = Mapping[str, Any] | Sequence[Any]
 IntegerRule: TypeAlias = Literal["raise", "keep", "average"]
+_DOUBLE_BITS = 53
 
 
 class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
@@ -80,9 +81,12 @@ class Layout:
                 "keep" leaves them out of the sum (each party keeps its own), "average" sums them as floats and rounds
                 the mean back.
         Raises:
-            EncodingError: nothing to sum, an integer array under "raise", a dtype that is neither float nor integer,
-                or numpy and torch mixed.
+            EncodingError: no such rule, nothing to sum, an integer array under "raise", a dtype that is neither float
+                nor integer, or numpy and torch mixed.
         """
+        if integers not in get_args(IntegerRule):
+            msg = f"integers must be one of {', '.join(get_args(IntegerRule))}, got {integers!r}"
+            raise EncodingError(msg)
         named = _named(arrays)
         kinds = {_is_tensor(array) for _, array in named}
         if len(kinds) > 1:
@@ -119,7 +123,7 @@ class Layout:
         at = 0
         for spec, array in named:
             if spec.summed:
-                out[at : at + spec.size] = _as_numpy(array).reshape(-1)
+                out[at : at + spec.size] = _as_floats(spec, array)
                 at += spec.size
         return out
 
@@ -158,8 +162,16 @@ class Layout:
         if self.tensors:
             import torch  # noqa: PLC0415 -- only where torch tensors came in
 
-            return torch.tensor(values, dtype=getattr(torch, spec.dtype))
-        return values.astype(spec.dtype)
+            restored: Any = torch.tensor(values, dtype=getattr(torch, spec.dtype))
+            finite = bool(torch.isfinite(restored).all())
+        else:
+            with np.errstate(over="ignore"):  # reported below
+                restored = values.astype(spec.dtype)
+            finite = bool(np.isfinite(restored).all())
+        if not finite:
+            msg = f"a value of array {spec.name!r} does not fit {spec.dtype}"
+            raise EncodingError(msg)
+        return restored
 
     def _matching(self, arrays: Arrays) -> list[tuple[ArraySpec, Any]]:
         named = _named(arrays)
@@ -204,18 +216,23 @@ def _is_tensor(array: object) -> bool:
 
 
 def _dtype_name(array: Any) -> str:  # noqa: ANN401
-    return str(array.dtype).removeprefix("torch.")
+    return array.dtype.name if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
 
 
 def _is_integer(dtype: str) -> bool:
     return dtype.startswith(("int", "uint", "bool"))
 
 
-def _as_numpy(array: Any) -> NDArray[Any]:  # noqa: ANN401
-    if isinstance(array, np.ndarray):
-        return array
-    values: NDArray[Any] = array.detach().cpu().double().numpy()
-    return values
+def _as_floats(spec: ArraySpec, array: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    values = array if isinstance(array, np.ndarray) else array.detach().cpu()
+    if _is_integer(spec.dtype) and spec.dtype != "bool" and spec.size:
+        largest = max(int(values.max()), -int(values.min()))
+        if largest > 1 << _DOUBLE_BITS:
+            msg = f"array {spec.name!r} holds integers beyond 2^{_DOUBLE_BITS}, which doubles cannot hold exactly"
+            raise EncodingError(msg)
+    doubles = values.astype(np.float64) if isinstance(values, np.ndarray) else values.double().numpy()
+    flat: NDArray[np.float64] = doubles.reshape(-1)
+    return flat
 
 
 def _rounded(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
@@ -224,7 +241,7 @@ def _rounded(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
         return majority
     whole: NDArray[Any] = np.rint(values)
     limits = np.iinfo(spec.dtype)
-    if whole.size and not (limits.min <= whole.min() and whole.max() <= limits.max):
+    if whole.size and not (limits.min <= int(whole.min()) and int(whole.max()) <= limits.max):
         msg = f"the mean of array {spec.name!r} does not fit {spec.dtype}"
         raise EncodingError(msg)
     return whole

@@ -46,9 +46,10 @@ def as_words(vector: object, *, length: int, bits: int) -> Words:
         ValueError: wrong shape.
         EncodingError: a value is outside [0, 2^bits): adding it would wrap in silence.
     """
-    if not isinstance(vector, np.ndarray) or vector.dtype.kind != "u":
+    if not isinstance(vector, np.ndarray) or isinstance(vector, np.ma.MaskedArray) or vector.dtype.kind != "u":
         msg = f"expected a numpy array of unsigned integers, got {_describe(vector)}"
         raise TypeError(msg)
+    vector = np.asarray(vector)
     if vector.shape != (length,):
         msg = f"expected shape ({length},), got {vector.shape}"
         raise ValueError(msg)

@@ -30,7 +30,7 @@ from secagg.masking.messages import (
     cut,
     from_bitmap,
 )
-from secagg.masking.streams import pairwise_mask_key, position_bytes, self_mask_key
+from secagg.masking.streams import pairwise_mask_key, position_bytes, seed_commitment, self_mask_key
 from secagg.primitives.aead import open_sealed, seal
 from secagg.primitives.keys import KEY_BYTES, KeyPair, derive_key
 from secagg.primitives.prg import add_masks
@@ -174,7 +174,7 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
         sealed.append(seal(outgoing, share.astype("<u8").tobytes(), associated_data=_channel(setup, me, holder)))
         peers[holder] = Peer(mask_key, incoming)
     following = ClientState2(setup, me, state.contribution, state.mask, seed, own_share, peers)
-    return following, ShareKeys(me, b"".join(sealed))
+    return following, ShareKeys(me, seed_commitment(setup, me, seed), b"".join(sealed))
 
 
 def client_masked_input(state: ClientState2, message: PeerShares, random: bytes) -> tuple[ClientState3, MaskedInput]:

@@ -72,17 +72,23 @@ class PeerKeys(Message, frozen=True):
 
 
 class ShareKeys(Message, frozen=True):
-    """Client -> server, round share_keys: one sealed bundle of 96 bytes per neighbour that advertised keys."""
+    """Client -> server, round share_keys.
+
+    Attributes:
+        commitment: 32 bytes that the self-mask seed determines and that do not reveal it.
+        sealed: one bundle of 96 bytes per neighbour that advertised keys.
+    """
 
     KIND: ClassVar[int] = 4
     NAME: ClassVar[str] = "share_keys"
 
+    commitment: bytes
     sealed: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return SEALED_BYTES * setup.plan.degree
+        return KEY_BYTES + SEALED_BYTES * setup.plan.degree
 
 
 class PeerShares(Message, frozen=True):

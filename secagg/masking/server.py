@@ -29,7 +29,7 @@ from secagg.masking.messages import (
     cut,
     to_bitmap,
 )
-from secagg.masking.streams import pairwise_mask_key, self_mask_key
+from secagg.masking.streams import pairwise_mask_key, seed_commitment, self_mask_key
 from secagg.primitives.keys import KEY_BYTES, KeyPair
 from secagg.primitives.prg import add_masks
 from secagg.primitives.shamir import LIMBS, SHARE_BYTES, combine, shares_from_bytes
@@ -72,9 +72,14 @@ class ServerState0:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServerState1:
-    """Collects `AdvertiseKeys` from everyone."""
+    """Collects `AdvertiseKeys` from everyone.
+
+    Attributes:
+        owners: public key -> who advertised it; grows with every key accepted.
+    """
 
     setup: Setup
+    owners: dict[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,12 +101,14 @@ class ServerState3:
     """Adds up `MaskedInput` from those who shared (U2).
 
     Attributes:
+        commitments: to their self-mask seeds, by position.
         shared: (n,) bool, who they are.
         total: (length,) words, the running sum; owned by this state and moved on.
     """
 
     setup: Setup
     keys: Mapping[int, AdvertiseKeys]
+    commitments: Mapping[int, bytes]
     shared: NDArray[np.bool_]
     total: Words = field(repr=False)
 
@@ -112,11 +119,12 @@ class ServerState4:
 
     Attributes:
         shared, survived: (n,) bool.
-        total: as before.
+        commitments, total: as before; unmasking uses the total up.
     """
 
     setup: Setup
     keys: Mapping[int, AdvertiseKeys]
+    commitments: Mapping[int, bytes]
     shared: NDArray[np.bool_]
     survived: NDArray[np.bool_]
     total: Words = field(repr=False)
@@ -129,36 +137,39 @@ def server_open(state: ServerState0, inbox: Mapping[int, None]) -> tuple[ServerS
 
 
 def server_check_keys(state: ServerState1, message: AdvertiseKeys) -> None:
-    """Refuse keys of the wrong length and points of low order, which would agree on a secret everybody knows.
+    """Refuse keys of the wrong length, points of low order, one key for both purposes, and a key already advertised.
 
     Raises:
-        FaultyClientError: so.
+        FaultyClientError: a malformed or low-order key (it would agree on a secret everybody knows), or a single key.
+        SuspectedPeerError: another client advertised the same key; one of the two copied it.
     """
+    setup = state.setup
+    if message.sealing_key == message.mask_key:
+        raise _faulty(setup, message.client, "one key for sealing and for masks", "advertise_keys")
+    keys = (message.sealing_key, message.mask_key)
+    for key in keys:
+        if key in state.owners:
+            culprits = [setup.roster[client] for client in sorted((message.client, state.owners[key]))]
+            text = "two clients advertised the same public key"
+            raise SuspectedPeerError(text, round="advertise_keys", culprits=culprits)
     try:
-        for key in (message.sealing_key, message.mask_key):
+        for key in keys:
             _PROBE.agree(key)
     except ValueError as error:
         text = "a public key is not a valid X25519 point"
-        raise _faulty(state.setup, message.client, text, "advertise_keys") from error
+        raise _faulty(setup, message.client, text, "advertise_keys") from error
+    state.owners.update(dict.fromkeys(keys, message.client))
 
 
 def server_advertise_keys(state: ServerState1, inbox: Mapping[int, AdvertiseKeys]) -> tuple[ServerState2, Outbox]:
     """Hand every client its neighbours' keys.
 
     Raises:
-        FaultyClientError: two clients sent the same key.
         ThresholdError: someone has fewer than t share holders left.
     """
     setup = state.setup
     present = _mask(setup, inbox)
     _require_holders(setup, inbox, present, "share holders that advertised keys")
-    owner: dict[bytes, int] = {}
-    for client, message in inbox.items():
-        for key in (message.sealing_key, message.mask_key):
-            if owner.setdefault(key, client) != client or message.sealing_key == message.mask_key:
-                culprits = sorted({owner[key], client})
-                text = "the same public key was advertised twice"
-                raise FaultyClientError(text, round="advertise_keys", culprits=[setup.roster[c] for c in culprits])
     outbox: Outbox = {}
     for client in inbox:
         peers = _peers(setup, client, present)
@@ -168,11 +179,13 @@ def server_advertise_keys(state: ServerState1, inbox: Mapping[int, AdvertiseKeys
 
 
 def server_check_shares(state: ServerState2, message: ShareKeys) -> None:
-    """Refuse a number of sealed bundles other than the number of neighbours that advertised keys.
+    """Refuse a malformed commitment, and a number of sealed bundles other than that of neighbours with keys.
 
     Raises:
         FaultyClientError: so.
     """
+    if len(message.commitment) != KEY_BYTES:
+        raise _faulty(state.setup, message.client, f"a commitment has {KEY_BYTES} bytes", "share_keys")
     recipients = _peers(state.setup, message.client, state.advertised)
     try:
         cut(message.sealed, SEALED_BYTES, len(recipients), "sealed bundles")
@@ -201,7 +214,8 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
         for client, bundles in mail.items()
     }
     total = np.zeros(setup.plan.length, dtype=word_dtype(setup.plan.modulus_bits))
-    return ServerState3(setup, state.keys, shared, total), outbox
+    commitments = {client: message.commitment for client, message in inbox.items()}
+    return ServerState3(setup, state.keys, commitments, shared, total), outbox
 
 
 def server_add_masked_input(state: ServerState3, message: MaskedInput) -> ServerState3:
@@ -223,13 +237,15 @@ def server_masked_input(state: ServerState3, arrived: Collection[int]) -> tuple[
     Args:
         arrived: whose masked inputs are in the sum.
     Raises:
-        ThresholdError: the shares that the survivors hold cannot rebuild some secret that is needed.
+        ThresholdError: fewer survive than the plan asks for, or the shares they hold cannot rebuild some secret that is
+            needed.
     """
     setup = state.setup
-    if not arrived:
-        raise ThresholdError(needed=setup.plan.threshold, survivors=0, what="clients that delivered a masked input")
+    least = setup.plan.least_survivors
+    if len(arrived) < least:
+        raise ThresholdError(needed=least, survivors=len(arrived), what="clients that delivered a masked input")
     survived = _mask(setup, arrived)
-    following = ServerState4(setup, state.keys, state.shared, survived, state.total)
+    following = ServerState4(setup, state.keys, state.commitments, state.shared, survived, state.total)
     _require_holders(setup, _owners_to_rebuild(following), survived, "share holders that survive")
     return following, {client: Survivors(client, _bitmap(setup, client, survived)) for client in sorted(arrived)}
 
@@ -254,7 +270,7 @@ def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tup
     Returns: the sum modulo 2^modulus_bits of the survivors' vectors; nothing is sent.
     Raises:
         ThresholdError: fewer than t shares of some secret arrived; the state stands, so late shares still help.
-        SuspectedPeerError: shares do not combine to a secret, or to another key than was advertised.
+        SuspectedPeerError: shares do not combine to a secret, or to another than was committed to or advertised.
     """
     setup = state.setup
     owners = _owners_to_rebuild(state)
@@ -263,6 +279,7 @@ def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tup
     masks = list(_masks_to_remove(state, secrets))
     add_masks(state.total, masks)
     reduce(state.total, setup.plan.modulus_bits)
+    state.total.flags.writeable = False
     return Outcome(state.total, np.flatnonzero(state.survived).tolist()), {}
 
 
@@ -299,12 +316,13 @@ def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Itera
     setup = state.setup
     for owner, secret in secrets.items():
         if state.survived[owner]:
+            if seed_commitment(setup, owner, secret) != state.commitments[owner]:
+                raise _misfit(setup, owner, "seed than was committed to")
             yield self_mask_key(setup, owner, secret), -1
             continue
         pair = KeyPair.from_private(secret)
         if pair.public != state.keys[owner].mask_key:
-            text = "the shares rebuild another mask key than was advertised"
-            raise SuspectedPeerError(text, round="unmask", culprits=[setup.roster[owner]])
+            raise _misfit(setup, owner, "mask key than was advertised")
         for survivor in _peers(setup, owner, state.survived):
             public = state.keys[survivor].mask_key
             key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), pair.agree(public))
@@ -345,6 +363,12 @@ def _require_holders(setup: Setup, owners: Iterable[int], holders: NDArray[np.bo
     counts = [int(holders[setup.graph.neighbours(owner)].sum()) + int(holders[owner]) for owner in owners]
     if min(counts, default=0) < setup.plan.threshold:
         raise ThresholdError(needed=setup.plan.threshold, survivors=min(counts, default=0), what=what)
+
+
+def _misfit(setup: Setup, owner: int, what: str) -> SuspectedPeerError:
+    holders = sorted([owner, *setup.graph.neighbours(owner).tolist()])
+    text = f"the shares rebuild another {what}: {setup.roster[owner]!r} dealt wrong shares or a holder changed one"
+    return SuspectedPeerError(text, round="unmask", culprits=[setup.roster[holder] for holder in holders])
 
 
 def _faulty(setup: Setup, client: int, text: str, step: str) -> FaultyClientError:

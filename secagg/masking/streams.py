@@ -10,12 +10,17 @@ from secagg.primitives.keys import derive_key
 if TYPE_CHECKING:
     from secagg.params import Setup
 
-__all__ = ["pairwise_mask_key", "position_bytes", "self_mask_key"]
+__all__ = ["pairwise_mask_key", "position_bytes", "seed_commitment", "self_mask_key"]
 
 
 def self_mask_key(setup: Setup, position: int, seed: bytes) -> bytes:
     """Derive the 32-byte stream key of a client's self mask from its Shamir-shared 32-byte seed."""
     return derive_key(seed, tags.SELF_MASK, setup.digest, position_bytes(position))
+
+
+def seed_commitment(setup: Setup, position: int, seed: bytes) -> bytes:
+    """Derive the 32 bytes a client publishes of its self-mask seed: binding, and hiding since the seed is uniform."""
+    return derive_key(seed, tags.SEED_COMMITMENT, setup.digest, position_bytes(position))
 
 
 def pairwise_mask_key(setup: Setup, me: tuple[int, bytes], peer: tuple[int, bytes], secret: bytes) -> tuple[bytes, int]:

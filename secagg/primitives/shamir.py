@@ -2,8 +2,8 @@
 
 A secret is cut into five limbs of 56 bits, each shared by its own independent polynomial. A limb uses 56 of the
 field's 61 bits (the last one 32), so a reconstruction from a share that was replaced at random is canonical with odds
-of about 2^-49 only, and is refused otherwise. That finds accidents, not lies: whoever alters a share by a small amount
-shifts the secret by a small amount, unnoticed.
+of about 2^-49 only, and is refused otherwise. That is a safety net, not a check: a share that is off by a little shifts
+the secret by a little, unnoticed. Callers compare what they rebuild with a commitment or a public key.
 
 Threat model: fewer than t shares of a secret say nothing about it (information-theoretically). Shares carry no
 authenticator: sealed transport and the caller's checks say whose they are. Not constant time.

@@ -7,7 +7,7 @@ long as the process (waking one costs less than starting one) and a forked child
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -34,9 +34,13 @@ def in_slices(
         threads = max(1, min(available_threads(), length // smallest))
     edges = [length * i // threads // align * align for i in range(threads)] + [length]
     slices = [(start, stop) for start, stop in pairwise(edges) if start < stop]
-    others = [_pool(os.getpid()).submit(work, start, stop) for start, stop in slices[1:]]
-    for start, stop in slices[:1]:
-        work(start, stop)
+    others: list[Future[None]] = []
+    try:
+        others += [_pool(os.getpid()).submit(work, start, stop) for start, stop in slices[1:]]
+        for start, stop in slices[:1]:
+            work(start, stop)
+    finally:
+        wait(others)  # whatever happens, nobody still writes when this returns
     for other in others:
         other.result()
 

@@ -198,7 +198,7 @@ def test_masked_and_plain_training_give_the_same_model() -> None:
 def test_a_round_with_too_few_hospitals_leaves_the_model_and_the_next_round_goes_on() -> None:
     results = run_rounds("masking", {2: {"va": "masked_input", "hungary": "share_keys"}, 3: {"va": "unmask"}})
     parameters = [result.parameters for result in results]
-    assert results[1].failure == "share holders that survive: 3 needed, 2 left"
+    assert results[1].failure == "clients that delivered a masked input: 3 needed, 2 left"
     assert results[1].mean is None
     assert np.array_equal(parameters[1], parameters[0])
     assert not np.array_equal(parameters[2], parameters[1])

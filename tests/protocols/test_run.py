@@ -47,7 +47,7 @@ def test_the_record_says_who_was_there_and_what_it_cost(folder: Path) -> None:
     ]
     assert record.rounds[1].survivors == ("cleveland", "switzerland", "va")
     assert record.rounds[1].weight == 199 + 30 + 85
-    assert record.rounds[2].failure == "share holders that survive: 3 needed, 2 left"
+    assert record.rounds[2].failure == "clients that delivered a masked input: 3 needed, 2 left"
     assert record.rounds[2].accuracy == record.rounds[1].accuracy
     assert [step.step for step in record.steps] == ["advertise_keys", "share_keys", "masked_input", "unmask"]
     masked = record.steps[2]
@@ -127,7 +127,7 @@ def test_a_run_leaves_torchs_threads_and_generator_alone(tmp_path: Path) -> None
     [
         ({"task": "lungs"}, "task: no task 'lungs'"),
         ({"drop": ("paris@1:unmask",)}, "drop: no hospital 'paris'"),
-        ({"dropout": 0.9}, "at most 1 may drop out"),
+        ({"dropout": 0.9}, "lower the shares or take more clients"),
         ({"max_weight": 1 << 62}, "never wrap"),
     ],
 )

@@ -16,12 +16,18 @@ CODEC_MAXIMUM = 1_000
 
 
 def make_plan(
-    n: int, *, degree: int | None = None, threshold: int | None = None, length: int = 5, masking: Any = "masking"
+    n: int,
+    *,
+    degree: int | None = None,
+    threshold: int | None = None,
+    dropouts: int | None = None,
+    length: int = 5,
+    masking: Any = "masking",
 ) -> Plan:
-    """A plan outside the planner: any degree and threshold that `Plan` itself accepts."""
+    """A plan outside the planner: any degree and threshold that `Plan` accepts, and any number of dropouts."""
     codec = Counts(dimension=length, maximum=CODEC_MAXIMUM, clients=n)
     k = n - 1 if degree is None else degree
-    t = threshold if threshold is not None else (2 * n // 3 + 1 if k == n - 1 else k // 2 + 1)
+    t = threshold if threshold is not None else (2 * n // 3 + 1 if k == n - 1 else k // 2 + 2)
     return Plan(
         clients=n,
         length=length,
@@ -30,6 +36,7 @@ def make_plan(
         degree=k,
         masking=masking,
         encoding=codec.digest,
+        dropouts=n - 1 if dropouts is None else dropouts,
     )
 
 

@@ -19,14 +19,15 @@ def rounds(draw: st.DrawFn) -> tuple[secagg.Plan, dict[int, str]]:
     n = draw(st.integers(2, 12))
     complete = draw(st.booleans()) or n < 4
     degree = n - 1 if complete else draw(st.sampled_from(range(2, n - 1, 2)))
-    lowest = 2 * n // 3 + 1 if degree == n - 1 else 2
-    plan = make_plan(n, degree=degree, threshold=draw(st.integers(max(lowest, 2), degree + 1)))
+    lowest = 2 * n // 3 + 1 if degree == n - 1 else degree // 2 + 2
+    threshold = draw(st.integers(max(lowest, 2), degree + 1))
+    plan = make_plan(n, degree=degree, threshold=threshold, dropouts=draw(st.integers(0, n - 1)))
     dropouts = draw(st.dictionaries(st.integers(0, n - 1), st.sampled_from(STEPS), max_size=n))
     return plan, dropouts
 
 
-def predicted(setup: Setup, dropouts: dict[int, str]) -> tuple[str, int] | list[int]:
-    """Restate the rule independently: which close fails with how many holders left, or who is in the sum."""
+def predicted(setup: Setup, dropouts: dict[int, str]) -> tuple[str, int, int] | list[int]:
+    """Restate the rule independently: which close fails, how many it needed and had left; or who is in the sum."""
     n, t = setup.plan.clients, setup.plan.threshold
     reach = [
         {i for i in range(n) if STEPS.index(dropouts.get(i, "unmask")) + (i not in dropouts) > s} for s in range(4)
@@ -38,16 +39,17 @@ def predicted(setup: Setup, dropouts: dict[int, str]) -> tuple[str, int] | list[
         return min((len(near[o] & holders) + (o in holders) for o in owners), default=0)
 
     if fewest(advertised, advertised) < t:
-        return "advertised", fewest(advertised, advertised)
+        return "advertised", t, fewest(advertised, advertised)
     if fewest(shared, shared) < t:
-        return "shared", fewest(shared, shared)
-    if not delivered:
-        return "delivered", 0
+        return "shared", t, fewest(shared, shared)
+    least = t if setup.plan.degree == n - 1 else n - setup.plan.dropouts
+    if len(delivered) < least:
+        return "delivered", least, len(delivered)
     owners = delivered | {o for o in shared - delivered if near[o] & delivered}
     if fewest(owners, delivered) < t:
-        return "survive", fewest(owners, delivered)
+        return "survive", t, fewest(owners, delivered)
     if fewest(owners, revealed) < t:
-        return "sent shares", fewest(owners, revealed)
+        return "sent shares", t, fewest(owners, revealed)
     return sorted(delivered)
 
 
@@ -63,7 +65,7 @@ def test_the_sum_is_exact_for_every_pattern_of_survivors_or_the_error_says_how_m
     if isinstance(outcome, tuple):
         with pytest.raises(ThresholdError, match=outcome[0]) as caught:
             simulate(plan, inputs, dropouts=dropouts, session=bytes(16), round=3)
-        assert (caught.value.needed, caught.value.survivors) == (plan.threshold, outcome[1])
+        assert (caught.value.needed, caught.value.survivors) == outcome[1:]
         return
     total = simulate(plan, inputs, dropouts=dropouts, session=bytes(16), round=3)
     assert total.survivors == tuple(outcome)
@@ -190,7 +192,7 @@ def test_the_servers_memory_does_not_grow_with_the_number_of_clients() -> None:
         """Peak of what the server allocates, in vectors of the plan's words."""
         length = 200_000
         ones = np.ones(length, dtype=np.uint64)
-        rig = Rig(make_plan(n, degree=4, threshold=3, length=length), inputs=dict.fromkeys(range(n), ones))
+        rig = Rig(make_plan(n, degree=4, threshold=4, length=length), inputs=dict.fromkeys(range(n), ones))
         held = peak = 0
 
         def server(call: object, *args: object) -> None:

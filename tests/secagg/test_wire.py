@@ -21,7 +21,7 @@ MESSAGES: list[Message] = [
     Invitation(3, SESSION, 1, SETUP.plan.digest, SETUP.roster_digest),
     AdvertiseKeys(3, bytes(32), b"\x01" * 32),
     PeerKeys(0, b"\x0f", bytes(4 * 64)),
-    ShareKeys(4, bytes(4 * 96)),
+    ShareKeys(4, b"\x02" * 32, bytes(4 * 96)),
     PeerShares(2, b"\x03", bytes(2 * 96)),
     MaskedInput(1, memoryview(bytes(9))),
     Survivors(2, b"\x0b"),
