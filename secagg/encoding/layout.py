@@ -27,6 +27,7 @@ __all__ = ["ArraySpec", "Arrays", "Layout"]
 Arrays: TypeAlias = Mapping[str, Any] | Sequence[Any]
 IntegerRule: TypeAlias = Literal["raise", "keep", "average"]
 _DOUBLE_BITS = 53
+_DOUBLE_BYTES = 8
 
 
 class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
@@ -205,8 +206,8 @@ def _spec(name: str, array: Any, integers: IntegerRule) -> ArraySpec:  # noqa: A
             msg = f"array {name!r} holds {dtype}: choose integers='keep' (not summed) or 'average' (rounded mean)"
             raise EncodingError(msg)
         summed = integers == "average"
-    elif "float" not in dtype:
-        msg = f"array {name!r} holds {dtype}, which cannot be summed as real numbers"
+    elif "float" not in dtype or (isinstance(array, np.ndarray) and array.itemsize > _DOUBLE_BYTES):
+        msg = f"array {name!r} holds {dtype}, which cannot be summed as real numbers of double precision"
         raise EncodingError(msg)
     return ArraySpec(name, tuple(array.shape), dtype, summed)
 
@@ -241,7 +242,9 @@ def _rounded(spec: ArraySpec, values: NDArray[Any]) -> NDArray[Any]:
         return majority
     whole: NDArray[Any] = np.rint(values)
     limits = np.iinfo(spec.dtype)
-    if whole.size and not (limits.min <= int(whole.min()) and int(whole.max()) <= limits.max):
+    if whole.size and not (
+        np.isfinite(whole).all() and limits.min <= int(whole.min()) and int(whole.max()) <= limits.max
+    ):
         msg = f"the mean of array {spec.name!r} does not fit {spec.dtype}"
         raise EncodingError(msg)
     return whole

@@ -1,7 +1,11 @@
 """Fixed-point encoding: never wraps, never loses anything in silence, unbiased."""
 
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -264,3 +268,35 @@ def test_encoding_of_long_vectors_crosses_chunks_cleanly(parts: int) -> None:
     codec = Encoding(dimension=dimension, clip=1.0, bits=24, clients=1)
     values = np.linspace(-1, 1, dimension)
     assert np.abs(codec.decode(codec.encode(values).vector) - values).max() < 2**-22
+
+
+TINY = [1e-17, 1e-18, 1e-20, 1e-30, 5e-324, 2**-53, 2**-54]
+"""Values whose distance to the step below them rounds to a whole step in double precision."""
+
+
+@pytest.mark.parametrize("value", [sign * tiny for tiny in TINY for sign in (1.0, -1.0)])
+def test_values_next_to_a_step_round_to_that_step(value: float) -> None:
+    codec = Encoding(dimension=1_000, clip=1.0, bits=8, clients=1)
+    decoded = codec.decode(codec.encode(np.full(1_000, value), random=SEED).vector)
+    assert not decoded.any()  # one step up or down has odds of 2^-45 at most
+
+
+def test_rounding_is_the_same_compiled_for_any_cpu(tmp_path: Path) -> None:
+    # numba compiles for the host by default; a plain build must not convert floats to integers differently.
+    code = (
+        "import numpy as np; from secagg import Encoding;"
+        "codec = Encoding(dimension=2_000, clip=1.0, bits=20, clients=3, max_weight=7);"
+        "x = np.concatenate([np.random.default_rng(0).normal(0, 0.5, 600),"
+        f" {[sign * tiny for tiny in TINY for sign in (1.0, -1.0)]!r} * 100]);"
+        "print(codec.encode(x, weight=7, random=bytes(32)).vector.tolist())"
+    )
+    outputs = []
+    for cpu in ("generic", "host"):
+        settings = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""} if cpu == "generic" else {}
+        environment = os.environ | settings | {"NUMBA_CACHE_DIR": str(tmp_path / cpu)}
+        result = subprocess.run(  # noqa: S603 -- our own code
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=300
+        )
+        outputs.append(result.stdout)
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) > 2_000

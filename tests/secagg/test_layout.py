@@ -115,3 +115,43 @@ def test_the_integer_rule_is_part_of_the_digest() -> None:
 def test_a_vector_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         Layout.of([np.zeros(3)]).unflatten(np.zeros(4))
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float16", 7e4),
+        ("float32", 1e39),
+        ("float16", np.nan),
+        ("int64", 2.0**63),
+        ("int64", -(2.0**63) - 2048),
+        ("uint8", -1.0),
+        ("uint8", 256.0),
+        ("int32", np.nan),
+        ("int32", np.inf),
+    ],
+)
+def test_a_mean_that_does_not_fit_its_dtype_is_refused(tensors: bool, dtype: str, value: float) -> None:
+    array: Any = torch.zeros(2, dtype=getattr(torch, dtype)) if tensors else np.zeros(2, dtype)
+    layout = Layout.of({"x": array}, integers="average")
+    with pytest.raises(EncodingError, match="'x' does not fit"):
+        layout.unflatten(np.array([0.0, value]))
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_the_widest_integers_that_doubles_hold_round_trip_and_wider_ones_are_refused(tensors: bool) -> None:
+    numbers = np.array([1 << 53, -(1 << 53), 0])
+    array: Any = torch.from_numpy(numbers) if tensors else numbers
+    layout = Layout.of([array], integers="average")
+    assert layout.unflatten(layout.flatten([array]))[0].tolist() == numbers.tolist()
+    with pytest.raises(EncodingError, match=r"beyond 2\^53"):
+        layout.flatten([array + 1])
+
+
+def test_floats_wider_than_double_and_unknown_rules_are_refused() -> None:
+    if np.dtype(np.longdouble).itemsize > 8:  # where the platform has any
+        with pytest.raises(EncodingError, match="double precision"):
+            Layout.of([np.zeros(2, np.longdouble)])
+    with pytest.raises(EncodingError, match="raise, keep, average"):
+        Layout.of([np.zeros(2)], integers="drop")  # type: ignore[arg-type]

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.pretty import pretty_repr
 
 import secagg.masking.client as client_steps
 import secagg.masking.server as server_steps
-from secagg import DecodeError, LocalProtocolError, Setup
+from secagg import DecodeError, LocalProtocolError, SecAggError, Setup
 from secagg.encoding.packing import Words
 from secagg.masking.client import _channel, _sealing_key
 from secagg.masking.messages import SEALED_BYTES, AdvertiseKeys, ShareKeys, Survivors, UnmaskShares
@@ -145,6 +146,16 @@ def test_the_same_randomness_gives_other_keys_in_another_round_session_or_plan()
     assert len(public) == 8
 
 
+def errors_of(rig: Rig, client: int) -> list[str]:
+    """What a client says about a damaged request, and about one for another client."""
+    said = []
+    for forged in (rig.outbox[client][:-1] + b"?", rig.outbox[(client + 1) % 4]):
+        with pytest.raises(SecAggError) as caught:
+            rig.clients[client].receive(forged)
+        said += [str(caught.value), repr(caught.value), repr(vars(caught.value)), str(caught.value.__cause__)]
+    return said
+
+
 def test_no_state_session_or_error_shows_a_secret() -> None:
     rig = Rig(make_plan(4), round=1)
     shown: list[str] = []
@@ -163,11 +174,16 @@ def test_no_state_session_or_error_shows_a_secret() -> None:
             secrets += [pair.private_bytes() for pair in pairs]
             if hasattr(state, "self_mask_seed"):
                 secrets += [state.self_mask_seed, state.own_share.tobytes()]
+                secrets += [peer.incoming for peer in state.peers.values()]
+                shown += [repr(state.peers), pretty_repr(state)]
+            if hasattr(state, "peer_shares"):
+                secrets += [shares[purpose].tobytes() for shares in state.peer_shares.values() for purpose in (0, 1)]
+            shown += errors_of(rig, i)
             rig.server.receive(i, rig.answer(step, i))
     rig.server.close_round()
     shown.append(repr(rig.server.total()))
     text = "\n".join(shown)
-    assert len(secrets) >= 16
+    assert len(secrets) >= 16 + 12 + 24
     for secret in secrets:
         assert secret.hex() not in text
         assert repr(secret)[2:-1] not in text

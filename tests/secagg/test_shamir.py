@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp
 
 from secagg.errors import DecodeError, ThresholdError
 from secagg.primitives.shamir import FIELD, LIMBS, combine, shares_from_bytes, split
@@ -63,20 +64,31 @@ def test_shares_lie_on_polynomials_that_the_oracle_interpolates(secret: bytes, r
             assert interpolate_at_zero({i + 1: int(shares[i, limb]) for i in subset}) == expected
 
 
-def test_fewer_than_t_shares_fit_every_secret() -> None:
-    # With t - 1 = 2 shares, each candidate value at 0 is met by exactly one polynomial of degree 2: the third share
-    # then takes every value of the field as the candidate runs over it. Checked on one limb for distinct candidates.
-    shares = split([RANDOM], np.arange(1, 4, dtype=np.uint64), t=3, random=RANDOM)[:, 0, 0]
-    thirds = set()
-    for candidate in range(50):
-        f = {0: candidate, 1: int(shares[0]), 2: int(shares[1])}
-        numerator = [
-            f[0] * (3 - 1) * (3 - 2) * pow(2, -1, FIELD),
-            f[1] * 3 * (3 - 2) * pow(-1, -1, FIELD),
-            f[2] * 3 * (3 - 1) * pow(2, -1, FIELD),
-        ]
-        thirds.add(sum(numerator) % FIELD)
-    assert len(thirds) == 50
+def test_fewer_than_t_shares_are_distributed_alike_for_every_secret() -> None:
+    # Two secrets as unlike as can be, many seeds: t - 1 shares look the same. One share more tells them apart.
+    xs, t, seeds = np.arange(1, 4, dtype=np.uint64), 3, 2_000
+    drawn = {
+        secret: np.stack(
+            [split([secret], xs, t=t, random=seed.to_bytes(32, "little"))[:, 0] for seed in range(1, seeds + 1)]
+        )
+        for secret in (bytes(32), b"\xff" * 32)
+    }
+    low, high = (shares.astype(np.float64) / FIELD for shares in drawn.values())
+    for a, b in ((1, 0), (0, 1), (1, 1), (2, -1)):  # the last is what t = 2 would have given away
+        one, other = (((a * s[:, 0] + b * s[:, 1]) % 1).ravel() for s in (low, high))
+        assert ks_2samp(one, other).pvalue > 1e-6
+    opened = [{tuple(combine(xs, shares[:, None], t=t)) for shares in drawn[secret][:50]} for secret in drawn]
+    assert opened == [{(bytes(32),)}, {(b"\xff" * 32,)}]
+
+
+def test_that_statistic_would_tell_secrets_of_too_low_a_threshold_apart() -> None:
+    xs, seeds = np.arange(1, 3, dtype=np.uint64), 2_000
+    low, high = (
+        np.stack([split([secret], xs, t=2, random=seed.to_bytes(32, "little"))[:, 0] for seed in range(1, seeds + 1)])
+        for secret in (bytes(32), b"\xff" * 32)
+    )
+    leaks = [((2 * s[:, 0].astype(object) - s[:, 1].astype(object)) % FIELD / FIELD).astype(float) for s in (low, high)]
+    assert ks_2samp(leaks[0].ravel(), leaks[1].ravel()).pvalue < 1e-9
 
 
 def test_shares_below_the_threshold_raise_with_both_numbers() -> None:

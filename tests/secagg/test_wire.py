@@ -95,6 +95,15 @@ def test_only_bytes_are_frames(data: Any) -> None:
         decode(AdvertiseKeys, data, SETUP)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 16, 1_000])
+def test_the_check_does_not_depend_on_how_it_is_fed(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    body = encode(MESSAGES[2], SETUP)[:-16]
+    assert _check(body) == _check(body[:5], body[5:]) == encode(MESSAGES[2], SETUP)[-16:]
+    whole = _check(body)
+    monkeypatch.setattr("secagg.wire._CHECK_PIECE", piece)
+    assert _check(body) == whole
+
+
 HEAD = encode(MESSAGES[1], SETUP)[:18]
 
 
