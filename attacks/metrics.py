@@ -41,7 +41,10 @@ class ExactMatches:
         self.features += matches.sum(axis=0)
 
     def interval(self) -> tuple[float, float]:
-        """95 % Clopper-Pearson interval of the share of whole records."""
+        """95 % Clopper-Pearson interval of the share of whole records, as if they were drawn independently.
+
+        Records of one update share its fate, and a patient may be drawn more than once, so the true interval is wider.
+        """
         from scipy.stats import binomtest  # noqa: PLC0415 -- scipy.stats is slow to load
 
         interval = binomtest(self.whole, self.records).proportion_ci()
