@@ -50,11 +50,7 @@ def train(
 
         secagg train --drop hungary@5:masked_input
     """
-    import shutil  # noqa: PLC0415
-
-    import msgspec  # noqa: PLC0415
-
-    from protocols import ConfigError, load_config  # noqa: PLC0415
+    from protocols import ConfigError, TrainingError, load_config  # noqa: PLC0415
     from protocols import train as train_run  # noqa: PLC0415
     from secagg.cli import fail  # noqa: PLC0415
 
@@ -68,19 +64,19 @@ def train(
     }
     try:
         settings = load_config(config, options)
-        if out.exists() and any(out.iterdir()):
-            if not overwrite:
-                fail("train", f"--out {out}: already holds a run; choose another folder or pass --overwrite", code=2)
-            if not (out / "run.json").exists():
-                fail("train", f"--out {out}: holds something else than a run; it is left alone", code=2)
-            shutil.rmtree(out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
-        record = train_run(settings, out, _watch)
+        record = train_run(settings, out, _watch, overwrite=overwrite)
     except ConfigError as error:
         fail("train", error, code=2)
+    except FileExistsError as error:
+        fail("train", f"--out: {error.strerror or error} (--overwrite replaces a run)", code=2)
+    except OSError as error:
+        fail("train", f"--out {out}: {error.strerror}", code=2)
+    except TrainingError as error:
+        fail("train", f"{error}; the run so far is in {out}/report.html", code=1)
     except KeyboardInterrupt:
-        fail("train", f"interrupted; the run so far is in {out}/report.html", code=130)
+        report = out / "report.html"
+        so_far = f"the run so far is in {report}" if report.exists() else "nothing was trained yet"
+        fail("train", f"interrupted; {so_far}", code=130)
     _summary(record, out)
 
 

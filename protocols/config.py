@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from protocols.errors import ConfigError
 from secagg.session import steps_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ConfigError", "TrainConfig", "dropouts_by_round", "load_config"]
+__all__ = ["TrainConfig", "dropouts_by_round", "load_config"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Rate = Annotated[float, msgspec.Meta(gt=0)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]  # float32 holds it
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-
-
-class ConfigError(ValueError):
-    """A configuration cannot be used; the message names the key."""
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from protocols.errors import TrainingError
 from secagg import Layout
 
 if TYPE_CHECKING:
@@ -139,9 +140,16 @@ def batches_of(patients: int, *, steps: int, batch_size: int, generator: torch.G
 
 
 def evaluate(model: torch.nn.Module, data: SiteData) -> Evaluation:
-    """Evaluate a model on a site's test patients."""
+    """Evaluate a model on a site's test patients.
+
+    Raises:
+        TrainingError: the model's outputs are not finite.
+    """
     with torch.no_grad():
         logits = model(torch.from_numpy(data.test_x)).squeeze(1).double()
+    if not bool(torch.isfinite(logits).all()):
+        msg = f"the model's outputs for {data.name} are not finite"
+        raise TrainingError(msg)
     labels = torch.from_numpy(data.test_y)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.double())
     accuracy = ((logits > 0) == (labels > 0)).double().mean()

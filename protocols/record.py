@@ -19,10 +19,16 @@ __all__ = [
     "Seen",
     "SiteRecord",
     "StepTotals",
+    "make_room",
     "read_record",
+    "write_config",
     "write_record",
     "write_whole",
 ]
+
+
+_FILES = ("config.json", "report.html", "leakage.json", "pages/*.json", "run.json")
+"""All that a run leaves in its folder; run.json goes last, so that what is half emptied still counts as a run."""
 
 
 class SiteRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,14 +135,15 @@ class RunRecord(msgspec.Struct, kw_only=True):
     """A whole run.
 
     Attributes:
-        status: "running", "finished" or "interrupted".
+        status: "running", "finished", "interrupted" or "failed"; `failure` says why it failed.
         version: of secagg.
         started: ISO 8601, UTC.
         seconds: so far.
         pooled_accuracy: of the final model over all test patients, from securely summed counts.
     """
 
-    status: Literal["running", "finished", "interrupted"]
+    status: Literal["running", "finished", "interrupted", "failed"]
+    failure: str = ""
     version: str
     started: str
     seconds: float = 0.0
@@ -153,6 +160,31 @@ class RunRecord(msgspec.Struct, kw_only=True):
     compared: list[Compared] = []
     published_source: str = ""
     seen: Seen | None = None
+
+
+def make_room(folder: Path, *, overwrite: bool) -> None:
+    """Make a run's folder if there is none, and empty it of an earlier run's files, and of nothing else.
+
+    Raises:
+        FileExistsError: it holds a run and may not be overwritten, or it holds other things and no run.
+        OSError: it cannot be made or emptied.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "run.json").exists():
+            msg = f"{folder} holds something else than a run; it is left alone"
+            raise FileExistsError(msg)
+        if not overwrite:
+            msg = f"{folder} already holds a run: choose another folder, or overwrite it"
+            raise FileExistsError(msg)
+        for pattern in _FILES:
+            for path in folder.glob(pattern):
+                path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_config(config: TrainConfig, folder: Path) -> None:
+    """Write config.json, from which the same run can be started again."""
+    write_whole(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
 
 
 def write_record(record: RunRecord, folder: Path) -> None:

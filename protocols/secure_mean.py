@@ -112,7 +112,11 @@ class SecureMean:
 
         def contribution(site: str) -> secagg.Encoded:
             update = updates[site]()
-            encoded = codec.encode(update.delta, weight=update.weight)
+            try:
+                encoded = codec.encode(update.delta, weight=update.weight)
+            except secagg.EncodingError as error:
+                msg = f"the update of {site}: {error}"
+                raise secagg.EncodingError(msg) from error
             clipped[site] = encoded.clipped
             return encoded
 

@@ -12,8 +12,9 @@ import torch
 
 import secagg
 from protocols.centralised import train_alone
-from protocols.config import ConfigError, TrainConfig, dropouts_by_round
+from protocols.config import TrainConfig, dropouts_by_round
 from protocols.engines.memory import MemoryEngine
+from protocols.errors import ConfigError, TrainingError
 from protocols.evaluate import Roc, own_roc, secure_pooled_roc
 from protocols.fedavg import RoundResult, fedavg
 from protocols.institution import Institution, LocalUpdate, evaluate, one_thread
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from protocols.task import SiteData, Task
     from secagg import Observer
 
-__all__ = ["Federation", "run"]
+__all__ = ["Federation", "Prepared", "prepare", "run"]
 
 NO_PRIVACY = "no differential privacy in this run"
 SHOWN_COORDINATES = 6
@@ -128,18 +129,21 @@ class Federation:
         )
 
 
-def run(
-    config: TrainConfig, folder: Path, watch: Callable[[RunRecord, str], None] = lambda _record, _text: None
-) -> RunRecord:
-    """Train as configured, compare, and keep run.json up to date all the while.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A run whose configuration was found to work, and what watches it."""
 
-    Args:
-        config: of the run.
-        folder: exists; receives run.json after every round and every comparison.
-        watch: called with the record and a line of text whenever there is news.
+    federation: Federation
+    dropouts: dict[int, dict[str, str]]
+    tap: Wiretap
+    trace: secagg.Trace
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Check a configuration whole, and build what it describes.
+
     Raises:
         ConfigError: the configuration does not fit the task, or its numbers do not work together.
-        KeyboardInterrupt: passed on after the record was marked "interrupted" and written.
     """
     try:
         task = load_task(config.task)
@@ -147,11 +151,33 @@ def run(
         message = f"task: {error.args[0]}"
         raise ConfigError(message) from error
     dropouts = _checked_dropouts(config, task)
+    largest = max(task.sites, key=lambda site: max(len(site.train_y), len(site.test_y)))
+    most = max(len(largest.train_y), len(largest.test_y))
+    if config.max_weight < most:
+        message = f"max_weight: {config.max_weight} is less than the {most} patients of {largest.name}"
+        raise ConfigError(message)
     tap, trace = Wiretap(), secagg.Trace()
     try:
         federation = Federation.build(config, task, seed=config.seed, observers=[tap, trace])
     except (secagg.EncodingError, secagg.PlanError) as error:
         raise ConfigError(str(error)) from error
+    return Prepared(federation, dropouts, tap, trace)
+
+
+def run(
+    prepared: Prepared, folder: Path, watch: Callable[[RunRecord, str], None] = lambda _record, _text: None
+) -> RunRecord:
+    """Train as configured, compare, and keep run.json up to date all the while.
+
+    Args:
+        prepared: by `prepare`; used once.
+        folder: exists; receives run.json after every round and every comparison.
+        watch: called with the record and a line of text whenever there is news.
+    Raises:
+        TrainingError: an update or the model is no longer finite; the record was marked "failed" and written.
+        KeyboardInterrupt: passed on after the record was marked "interrupted" and written.
+    """
+    federation, config, task = prepared.federation, prepared.federation.config, prepared.federation.task
     record = RunRecord(
         status="running",
         version=secagg.__version__,
@@ -175,8 +201,10 @@ def run(
 
     try:
         with one_thread():
-            for result in federation.rounds(_optimizer(config), learning_rate=config.learning_rate, dropouts=dropouts):
-                _note_round(record, federation, result, tap, trace)
+            for result in federation.rounds(
+                _optimizer(config), learning_rate=config.learning_rate, dropouts=prepared.dropouts
+            ):
+                _note_round(record, prepared, result)
                 news(f"round {result.number} of {config.rounds}")
             _note_curves(record, federation, result.parameters)
             news("curves drawn")
@@ -185,14 +213,19 @@ def run(
     except KeyboardInterrupt:
         record.status = "interrupted"
         raise
+    except (secagg.EncodingError, TrainingError) as error:
+        record.status = "failed"
+        record.failure = (
+            f"training diverged after round {len(record.rounds)}: {error}; lower learning_rate or server_learning_rate"
+        )
+        raise TrainingError(record.failure) from error
     finally:
         news(record.status)
     return record
 
 
-def _note_round(
-    record: RunRecord, federation: Federation, result: RoundResult, tap: Wiretap, trace: secagg.Trace
-) -> None:
+def _note_round(record: RunRecord, prepared: Prepared, result: RoundResult) -> None:
+    federation = prepared.federation
     evaluations = {site.name: site.evaluate(result.parameters) for site in federation.institutions}
     mean = result.mean
     record.rounds.append(
@@ -208,10 +241,11 @@ def _note_round(
         )
     )
     record.steps = [
-        _totals(step, trace, sum(federation.training_seconds)) for step in steps_of(federation.config.aggregation)
+        _totals(step, prepared.trace, sum(federation.training_seconds))
+        for step in steps_of(federation.config.aggregation)
     ]
     if record.seen is None and mean is not None:
-        record.seen = _seen(federation, result.number, mean, tap)
+        record.seen = _seen(federation, result.number, mean, prepared.tap)
 
 
 def _note_curves(record: RunRecord, federation: Federation, parameters: NDArray[np.float64]) -> None:

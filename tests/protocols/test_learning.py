@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from protocols.centralised import train_alone
 from protocols.config import TrainConfig
 from protocols.engines.memory import MemoryEngine
+from protocols.errors import TrainingError
 from protocols.fedavg import RoundResult, fedavg
 from protocols.institution import Institution, LocalUpdate, batches_of, evaluate, one_thread
 from protocols.models import make_model
@@ -230,3 +231,11 @@ def test_too_few_hospitals_is_an_error_of_the_mean() -> None:
             MADE,
             dropouts={"va": "masked_input", "hungary": "masked_input"},
         )
+
+
+def test_a_model_whose_outputs_are_not_finite_has_no_accuracy() -> None:
+    model = make_model("logistic", len(HEART.features), generator=generator())
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("inf"))
+    with pytest.raises(TrainingError, match="outputs for va are not finite"):
+        evaluate(model, HEART.sites[-1])

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -111,7 +112,7 @@ def test_a_run_that_is_interrupted_stays_readable(tmp_path: Path) -> None:
     record = read_record(tmp_path)
     assert record.status == "interrupted"
     assert len(record.rounds) == 2
-    assert "This run is interrupted" in (tmp_path / "report.html").read_text()
+    assert "This run was interrupted" in (tmp_path / "report.html").read_text()
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -129,6 +130,7 @@ def test_a_run_leaves_torchs_threads_and_generator_alone(tmp_path: Path) -> None
         ({"drop": ("paris@1:unmask",)}, "drop: no hospital 'paris'"),
         ({"dropout": 0.9}, "lower the shares or take more clients"),
         ({"max_weight": 1 << 62}, "never wrap"),
+        ({"max_weight": 198}, "max_weight: 198 is less than the 199 patients of cleveland"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused_before_anything_is_written(
@@ -158,6 +160,51 @@ def test_the_command_trains_and_says_where_the_report_is(tmp_path: Path) -> None
     assert (code, "already holds a run" in text) == (2, True)
     code, text = command("--config", str(out / "config.json"), "--out", str(out), "--overwrite")
     assert code == 0, text
+
+
+def test_a_refused_configuration_leaves_the_earlier_run_as_it_was(tmp_path: Path) -> None:
+    train(TrainConfig(**(QUICK | {"rounds": 1})), tmp_path)
+    write_page(tmp_path, "note", Page("t", "b"))
+    (tmp_path / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, text = command("--out", str(tmp_path), "--overwrite", "--drop", "paris@1:unmask")
+    assert (code, "no hospital 'paris'" in text) == (2, True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    train(TrainConfig(**(QUICK | {"rounds": 2})), tmp_path, overwrite=True)
+    assert len(read_record(tmp_path).rounds) == 2
+    assert not list((tmp_path / "pages").iterdir())
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"learning_rate": 1e30, "model": "mlp"}, "the update of cleveland: "),
+        ({"server_learning_rate": 1e30, "clip": 1e12, "learning_rate": 1e10}, "does not fit float32"),
+    ],
+)
+def test_training_that_diverges_is_one_line_and_leaves_a_readable_run(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    (tmp_path / "c.json").write_bytes(msgspec.json.encode(QUICK | {"local_steps": 100} | changes))
+    out = tmp_path / "out"
+    code, text = command("--config", str(tmp_path / "c.json"), "--out", str(out))
+    assert code == 1
+    assert says in text.splitlines()[-1]
+    assert "lower learning_rate" in text
+    record = read_record(out)
+    assert record.status == "failed"
+    assert says in record.failure
+    assert "This run failed: training diverged" in (out / "report.html").read_text()
+
+
+def test_an_out_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        code, text = command("--out", str(out))
+        assert code == 2
+        assert text.startswith(f"secagg train: --out {out}")
+        assert len(text.strip().splitlines()) == 1
 
 
 def test_overwrite_leaves_folders_alone_that_hold_no_run(tmp_path: Path) -> None:
