@@ -18,8 +18,10 @@ def leakage(
         Path | None, typer.Option(help="Folder of a run of `secagg train`: the result becomes a part of its report.")
     ] = None,
     task: Annotated[str, typer.Option(help="Whose hospitals are attacked: heart.")] = "heart",
-    trials: Annotated[int, typer.Option(min=1, help="Rounds attacked per situation.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of models and of which patients are chosen.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rounds attacked per situation.")] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, max=1_000_000_000, help="Of models and of which patients are chosen.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Attack the hospitals' updates: what would the server learn without secure aggregation, and what with it?
@@ -38,17 +40,20 @@ def leakage(
     from protocols.tasks import load_task  # noqa: PLC0415
     from secagg.cli import fail  # noqa: PLC0415
 
-    if run is not None and not (run / "run.json").exists():
-        fail("leakage", f"--run {run}: holds no run.json; make one with `secagg train --out {run}`", code=2)
+    if run is not None:
+        _check_run(run)
     try:
         chosen = load_task(task)
     except KeyError as error:
         fail("leakage", f"--task: {error.args[0]}", code=2)
-    with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
-        bar = progress.add_task("attacking", total=trials * len(SITUATIONS))
-        study = run_study(
-            chosen, trials=trials, seed=seed, watch=lambda title: progress.update(bar, advance=1, description=title)
-        )
+    try:
+        with Progress(console=Console(stderr=True), disable=as_json, transient=True) as progress:
+            bar = progress.add_task("attacking", total=trials * len(SITUATIONS))
+            study = run_study(
+                chosen, trials=trials, seed=seed, watch=lambda title: progress.update(bar, advance=1, description=title)
+            )
+    except KeyboardInterrupt:
+        fail("leakage", "interrupted; nothing was written", code=130)
     if as_json:
         typer.echo(msgspec.json.encode(study).decode())
     else:
@@ -99,4 +104,20 @@ def _add_to_report(study: Study, run: Path) -> None:
 
     write_whole(run / "leakage.json", msgspec.json.format(msgspec.json.encode(study), indent=2))
     write_page(run, "leakage", leakage_page(study))
-    typer.echo(f"added to {render(run)}")
+    typer.echo(f"added to {render(run)}", err=True)
+
+
+def _check_run(run: Path) -> None:
+    """Refuse a folder whose report cannot be added to, before the long work."""
+    import msgspec  # noqa: PLC0415
+
+    from protocols import read_record  # noqa: PLC0415
+    from secagg.cli import fail  # noqa: PLC0415
+
+    remedy = f"make a run with `secagg train --out {run}`"
+    try:
+        read_record(run)
+    except OSError as error:
+        fail("leakage", f"--run {run}: holds no run.json ({error.strerror}); {remedy}", code=2)
+    except msgspec.DecodeError as error:
+        fail("leakage", f"--run {run}: run.json is not of this version's `secagg train` ({error}); {remedy}", code=2)

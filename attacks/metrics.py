@@ -1,4 +1,4 @@
-"""How good a guess is: exact matches per feature and of whole records, against the best constant guess."""
+"""How good a guess is: exact matches per feature and of whole records, against the best constant guess per feature."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def mode_record(patients: NDArray[np.float64], features: Sequence[Feature]) -> N
 
     Args:
         patients: (patients, features) in recorded units; here the victim's own training patients, so that the baseline
-            knows more than any real adversary without the update.
+            knows more of each feature than any real adversary without the update. As a whole the guess need not be
+            anybody's record.
     """
     resolution = np.array([feature.resolution for feature in features])
     modes = []

@@ -14,5 +14,5 @@ __all__ = ["leakage_page"]
 
 def leakage_page(study: Study) -> Page:
     """Render a study; the template escapes everything it is given."""
-    title = "What the server would have learned without it, and what it learned with it"
+    title = "What a server learns without secure aggregation, and what with it"
     return Page(title, environment("attacks").get_template("leakage.html").render(study=study))

@@ -3,7 +3,7 @@
 Three situations: one patient and one step of a logistic model; eight patients and one step of a hidden layer; and the
 training of the demo, a hundred local steps. In each, the same attack runs on the victim's plain update, on its masked
 update, and on the secure sum. Where it finds nothing that looks like a patient the adversary falls back on the best
-constant guess, so that it never does worse than knowing the hospital's statistics.
+constant guess of every feature. In the demo's training only the patients of the first step count as records.
 
 The server is given the victim's standardisation (means and deviations); without it, it gets the same record in
 standard units.
@@ -105,7 +105,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     """All situations.
 
     Attributes:
-        task: its name.
+        task, source: its name, and whose data they are.
         features, resolutions: names of the features and the units they are recorded in.
         trials: rounds attacked per situation.
         situations: title -> rates, prior first.
@@ -113,6 +113,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     task: str
+    source: str
     features: list[str]
     resolutions: list[float]
     trials: int
@@ -148,6 +149,7 @@ def run_study(task: Task, *, trials: int, seed: int, watch: Callable[[str], None
             situations[situation.title] = [_rates(channel, tally) for channel, tally in tallies.items()]
     return Study(
         task=task.name,
+        source=task.data_source,
         features=[feature.name for feature in task.features],
         resolutions=[feature.resolution for feature in task.features],
         trials=trials,
@@ -188,7 +190,7 @@ def attack_round(task: Task, situation: Situation, *, seed: int) -> list[Outcome
         )
         train(model, site, torch.optim.SGD(model.parameters(), lr=situation.learning_rate), chosen)
         delta = layout.flatten(model.state_dict()) - start
-        updates[site.name] = LocalUpdate(delta, sum(len(batch) for batch in chosen))
+        updates[site.name] = LocalUpdate(delta, len(site.train_y))
         truth[site.name] = site.scaling.undo(site.train_x[chosen[0].numpy()].astype(np.float64))
     views = observe(updates)
     return [

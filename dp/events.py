@@ -115,10 +115,11 @@ class Composed(Event):
 
 
 def check_count(count: int) -> int:
-    """Return how often an event happens as an int >= 0, or raise."""
+    """Return how often an event happens as an int in [0, 2^63), or raise."""
     number = operator.index(count)
-    if number < 0:
-        msg = f"a count is >= 0, got {number}"
+    if not 0 <= number < 1 << 63:
+        shown = number if abs(number) < 1 << 64 else "one far beyond"
+        msg = f"a count is >= 0 and below 2^63, got {shown}"
         raise ValueError(msg)
     return number
 

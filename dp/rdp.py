@@ -19,6 +19,7 @@ Source: Mironov, Talwar, Zhang 2019 (arXiv 1908.10530), sec. 3: the reduction to
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,9 @@ _SERIES = 0.05
 
 _SERIES_TERMS = 14
 
+_LEAST = sys.float_info.min
+"""What a release costs at least in this arithmetic: an upper bound where the true cost underflows."""
+
 
 def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) -> RdpCurve:
     """Return the RDP curve of one release.
@@ -74,7 +78,7 @@ def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) ->
     match event:
         case Gaussian(noise_multiplier=sigma):
             sensitivity = 2.0 if relation == "replace-one" else 1.0
-            return lambda order: order * (sensitivity / sigma) ** 2 / 2
+            return lambda order: max(order * (sensitivity / sigma) ** 2 / 2, _LEAST)
         case PoissonSampled(sampling_probability=0):
             return lambda order: 0.0 * order
         case PoissonSampled(sampling_probability=1, event=inner):
@@ -83,7 +87,7 @@ def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) ->
             reason = "Poisson sampling is accounted under add-or-remove-one and zero-out, not under replace-one"
             raise UnsupportedEventError(event, reason)
         case PoissonSampled(sampling_probability=q, event=Gaussian(noise_multiplier=sigma)):
-            return lambda order: _log_moment(q, sigma, order) / (order - 1)
+            return lambda order: max(_log_moment(q, sigma, order) / (order - 1), _LEAST)
         case PoissonSampled(event=inner):
             raise UnsupportedEventError(inner, "under Poisson sampling only a Gaussian is supported")
         case _:
@@ -130,7 +134,7 @@ def _log_moment(q: float, sigma: float, order: float) -> float:
     log_ratio = np.where(v < 1, near, np.logaddexp(log_rest, log_q + v))
     log_terms = _log_excess(log_ratio, order) - t * t / 2
     top = float(log_terms.max())
-    if top == -math.inf:  # q near the smallest double: every x underflows
+    if top == -math.inf:  # q near the smallest double: every x underflows; the caller bounds it from below
         return 0.0
     log_sum = top + math.log(float(np.exp(log_terms - top).sum()))
     return float(np.logaddexp(0.0, log_sum + math.log(step) - math.log(2 * math.pi) / 2))

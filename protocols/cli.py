@@ -92,7 +92,11 @@ def _watch(record: RunRecord, text: str) -> None:
         line += f"   no sum: {latest.failure}"
     elif latest.dropouts:
         gone = ", ".join(f"{site} vanished before {step}" for site, step in latest.dropouts.items())
-        line += f"   {gone}; the sum over {len(latest.survivors)} hospitals is exact"
+        line += f"   {gone}; {len(latest.survivors)} hospitals are in the sum"
+    clipped = sum(latest.clipped.values())
+    if clipped:
+        share = clipped / (len(latest.clipped) * record.parameters)
+        line += f"   {share:.0%} of the updates' coordinates were clipped to ±{record.config.clip:g}"
     typer.echo(line, err=True)
 
 
@@ -104,10 +108,10 @@ def _summary(record: RunRecord, out: Path) -> None:
 
     console = Console()
     table = Table(title=f"Test accuracy over {record.config.seeds} seeds, all test patients", title_justify="left")
-    for column in ("method", "ours", f"published ({record.published_source})"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    for column in ("method", "settings", "ours", f"published ({record.published_source})"):
+        table.add_column(column, justify="left" if column in {"method", "settings"} else "right")
     for row in record.compared:
-        table.add_row(row.method, spread(row.pooled), row.published)
+        table.add_row(row.method, row.settings, spread(row.pooled), row.published)
     if record.compared:
         console.print(table)
     console.print(f"{record.privacy}; report: {out / 'report.html'}", highlight=False)

@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "dropouts_by_round", "load_config"]
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+MOST = 1_000_000_000
+"""Upper bound on counts and seeds: far beyond any run, far below what torch and numpy cannot hold."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]  # float32 holds it
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run depends on, besides the code and the data.
+
+    Two runs of one configuration agree but for the rounding of updates: its randomness, like every key, comes from the
+    operating system.
 
     Attributes:
         task: what to learn.
@@ -49,12 +56,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     aggregation: Literal["masking", "plain"] = "masking"
     clip: Rate = 1.0
     bits: Annotated[int, msgspec.Meta(ge=2, le=32)] = 20
-    max_weight: Positive = 1024
+    max_weight: Annotated[int, msgspec.Meta(ge=1)] = 1024
     dropout: Share = 0.25
     corrupted: Share = 0.25
     drop: tuple[str, ...] = ()
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
-    seeds: Annotated[int, msgspec.Meta(ge=0)] = 5
+    seed: Count = 0
+    seeds: Count = 5
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
@@ -66,10 +73,16 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
     values: Any = {}
     if path is not None:
         try:
-            data = path.read_bytes()
-            values = (msgspec.json if path.suffix == ".json" else msgspec.toml).decode(data)
+            text = path.read_text("utf-8-sig")
+            values = (msgspec.json if path.suffix == ".json" else msgspec.toml).decode(text)
         except OSError as error:
             msg = f"{path}: {error.strerror}"
+            raise ConfigError(msg) from error
+        except UnicodeDecodeError as error:
+            msg = f"{path}: not a text file in UTF-8"
+            raise ConfigError(msg) from error
+        except RecursionError as error:
+            msg = f"{path}: nested too deeply"
             raise ConfigError(msg) from error
         except msgspec.DecodeError as error:
             msg = f"{path}: {error}"
@@ -87,7 +100,10 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
 
 
 def dropouts_by_round(config: TrainConfig) -> dict[int, dict[str, str]]:
-    """Read the `drop` entries: round number -> site -> protocol round.
+    """Read the `drop` entries: round number -> site -> protocol round of this run's aggregation.
+
+    Plain aggregation has one protocol round: vanishing before masked_input or earlier means not uploading, and
+    vanishing before unmask comes too late to matter.
 
     Raises:
         ConfigError: not HOSPITAL@ROUND:STEP, no such round or step, or a site twice in one round.
@@ -95,7 +111,7 @@ def dropouts_by_round(config: TrainConfig) -> dict[int, dict[str, str]]:
     steps = steps_of("masking")
     result: dict[int, dict[str, str]] = {}
     for entry in config.drop:
-        match = re.fullmatch(r"([^@]+)@(\d+):(\w+)", entry)
+        match = re.fullmatch(r"([^@]+)@([0-9]{1,9}):(\w+)", entry)
         if match is None or match[3] not in steps:
             msg = f"drop: {entry!r} is not HOSPITAL@ROUND:STEP with STEP one of {', '.join(steps)}"
             raise ConfigError(msg)
@@ -103,15 +119,21 @@ def dropouts_by_round(config: TrainConfig) -> dict[int, dict[str, str]]:
         if not 1 <= number <= config.rounds:
             msg = f"drop: {entry!r} names a round outside 1..{config.rounds}"
             raise ConfigError(msg)
-        if result.setdefault(number, {}).setdefault(site, match[3]) != match[3]:
+        if site in result.setdefault(number, {}):
             msg = f"drop: {site!r} vanishes twice in round {number}"
             raise ConfigError(msg)
+        result[number][site] = match[3]
+    if config.aggregation == "plain":
+        (upload,) = steps_of("plain")
+        return {
+            number: {site: upload for site, step in gone.items() if step != "unmask"} for number, gone in result.items()
+        }
     return result
 
 
 def _named(message: str) -> str:
     """Turn msgspec's "... - at `$.rounds`" into "rounds: ..."."""
-    unknown = re.search(r"unknown field `(\w+)`", message)
+    unknown = re.search(r"unknown field `([^`]*)`", message)
     if unknown:
         return f"{unknown[1]}: no such key (there are {', '.join(TrainConfig.__struct_fields__)})"
     located = re.fullmatch(r"(.*) - at `\$\.([^`]*)`", message)

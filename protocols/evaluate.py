@@ -1,8 +1,9 @@
 """Receiver operating characteristics: per institution, and over all of them without moving a score.
 
 For the pooled curve every institution counts its patients per score bin and label, and the counts go through the secure
-sum as whole numbers; nobody's scores, and no hospital's counts, are seen. Binning costs little and says how much: the
-area is off by at most half the pairs of patients that share a bin.
+sum as whole numbers. Whoever gets the sum sees how many patients of each label have a score in each bin: not whose they
+are, and no hospital's counts. With few patients many are alone in their bin, so their scores are known to its width.
+Binning costs little and says how much: the area is off by at most half the pairs of patients that share a bin.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Roc", "counts_of", "own_roc", "roc_of_counts", "secure_pooled_roc"]
 
-BINS = 200
+BINS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -82,13 +82,14 @@ class StepTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RocCurve(msgspec.Struct, frozen=True, kw_only=True):
-    """A receiver operating characteristic; `area_error` bounds what binning changed."""
+    """A receiver operating characteristic; `area_error` bounds what binning scores into `bins` changed (0: no bins)."""
 
     title: str
     false_positive_rate: list[float]
     true_positive_rate: list[float]
     area: float
     area_error: float
+    bins: int
     positives: int
     negatives: int
 
@@ -97,7 +98,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """A way to train, over several seeds.
 
     Attributes:
-        method: as printed.
+        method, settings: as printed.
         pooled: test accuracy on all test patients standardised together, one value a seed (FLamby's measure).
         own: test accuracy on all test patients, each standardised by its own hospital, one value a seed; empty where
             the method has no such thing.
@@ -105,6 +106,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     method: str
+    settings: str
     pooled: list[float]
     own: list[float]
     published: str
@@ -139,6 +141,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
         version: of secagg.
         started: ISO 8601, UTC.
         seconds: so far.
+        threshold, corrupted, modulus_bits: of the plan of every round.
         pooled_accuracy: of the final model over all test patients, from securely summed counts.
     """
 
@@ -149,8 +152,11 @@ class RunRecord(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     config: TrainConfig
     task_title: str
+    data_source: str
     parameters: int
     threshold: int
+    corrupted: int
+    modulus_bits: int
     privacy: str
     sites: list[SiteRecord]
     rounds: list[RoundRecord] = []

@@ -1,6 +1,7 @@
 """What the server does with the mean update: pure functions of vectors.
 
-Source: McMahan et al. 2017 (FedAvg); Reddi et al. 2021, Alg. 2 (FedAdam, without bias correction as there).
+Source: McMahan et al. 2017 (FedAvg); Reddi et al. 2021, Alg. 2 (FedAdam, without bias correction as
+there; moments start at zero and tau is 1e-8, as in FLamby).
 """
 
 from __future__ import annotations

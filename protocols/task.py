@@ -92,6 +92,7 @@ class Task:
         pooled: all sites together, standardised together: for baselines.
         published: method -> test accuracy that others reported on `pooled`, as text.
         published_source: who.
+        data_source: whose data they are, and under which licence.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Task:
     pooled: SiteData
     published: Mapping[str, str]
     published_source: str
+    data_source: str
 
     def site(self, name: str) -> SiteData:
         """Return a site by name.

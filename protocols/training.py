@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 import secagg
-from protocols.centralised import train_alone
+from protocols.centralised import LEARNING_RATE, PASSES, train_alone
 from protocols.config import TrainConfig, dropouts_by_round
 from protocols.engines.memory import MemoryEngine
 from protocols.errors import ConfigError, TrainingError
-from protocols.evaluate import Roc, own_roc, secure_pooled_roc
+from protocols.evaluate import BINS, Roc, own_roc, secure_pooled_roc
 from protocols.fedavg import RoundResult, fedavg
 from protocols.institution import Institution, LocalUpdate, evaluate, one_thread
 from protocols.models import make_model
@@ -40,6 +40,7 @@ __all__ = ["Federation", "Prepared", "prepare", "run"]
 NO_PRIVACY = "no differential privacy in this run"
 SHOWN_COORDINATES = 6
 FEDADAM_LOCAL_RATE, FEDADAM_SERVER_RATE = 1e-4, 1e-2  # FLamby's, for this task
+ALONE = f"Adam at {LEARNING_RATE:g}, {PASSES} passes (FLamby's)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +84,7 @@ class Federation:
             Institution(
                 site,
                 make_model(config.model, features, generator=generator),
-                generator=torch.Generator().manual_seed(1 + seed * (len(task.sites) + 1) + position),
+                generator=torch.Generator().manual_seed(_spawned(seed, position)),
             )
             for position, site in enumerate(task.sites)
         )
@@ -159,8 +160,12 @@ def prepare(config: TrainConfig) -> Prepared:
     tap, trace = Wiretap(), secagg.Trace()
     try:
         federation = Federation.build(config, task, seed=config.seed, observers=[tap, trace])
-    except (secagg.EncodingError, secagg.PlanError) as error:
-        raise ConfigError(str(error)) from error
+    except secagg.PlanError as error:
+        message = f"dropout, corrupted: {error}"
+        raise ConfigError(message) from error
+    except secagg.EncodingError as error:
+        message = f"clip, bits, max_weight: {error}"
+        raise ConfigError(message) from error
     return Prepared(federation, dropouts, tap, trace)
 
 
@@ -185,13 +190,15 @@ def run(
         config=config,
         task_title=task.title,
         parameters=len(federation.start),
+        data_source=task.data_source,
         threshold=federation.secure_mean.plan.threshold,
+        corrupted=federation.secure_mean.plan.corrupted,
+        modulus_bits=federation.secure_mean.plan.modulus_bits,
         privacy=NO_PRIVACY,
         sites=[_site_record(site) for site in task.sites],
         rounds=[],
         published_source=task.published_source,
     )
-    _compile_kernels(federation)
     began = time.perf_counter()
 
     def news(text: str) -> None:
@@ -200,6 +207,8 @@ def run(
         watch(record, text)
 
     try:
+        news("getting ready")
+        _compile_kernels(federation)
         with one_thread():
             for result in federation.rounds(
                 _optimizer(config), learning_rate=config.learning_rate, dropouts=prepared.dropouts
@@ -258,7 +267,8 @@ def _note_curves(record: RunRecord, federation: Federation, parameters: NDArray[
     pooled = secure_pooled_roc(
         federation.engine, evaluations, aggregation=config.aggregation, max_weight=config.max_weight
     )
-    record.curves.append(_curve("All hospitals, from securely summed counts", pooled))
+    how = "from securely summed counts" if config.aggregation == "masking" else "from counts sent in clear"
+    record.curves.append(_curve(f"All hospitals, {how}", pooled, bins=BINS))
     record.pooled_accuracy = pooled.accuracy
 
 
@@ -267,7 +277,10 @@ def _compare(record: RunRecord, task: Task, news: Callable[[str], None]) -> None
     config = record.config
     locally = {f"{site.short} alone": site for site in task.sites}
     alone = {"Pooled data": task.pooled} | locally
-    pooled: dict[str, list[float]] = {method: [] for method in ("Pooled data", "FedAvg", "FedAdam", *locally)}
+    settings = {"Pooled data": ALONE, "FedAvg": f"local SGD at {config.learning_rate:g}, server rate 1"}
+    settings["FedAdam"] = f"local SGD at {FEDADAM_LOCAL_RATE:g}, server rate {FEDADAM_SERVER_RATE:g} (FLamby's)"
+    settings |= dict.fromkeys(locally, ALONE)
+    pooled: dict[str, list[float]] = {method: [] for method in settings}
     own: dict[str, list[float]] = {method: [] for method in pooled}
     for seed in range(config.seed, config.seed + config.seeds):
         for method, data in alone.items():
@@ -287,10 +300,21 @@ def _compare(record: RunRecord, task: Task, news: Callable[[str], None]) -> None
             )
             own[method].append(right / sum(len(site.data.test_y) for site in federation.institutions))
         record.compared = [
-            Compared(method=method, pooled=values, own=own[method], published=task.published.get(method, ""))
+            Compared(
+                method=method,
+                settings=settings[method],
+                pooled=values,
+                own=own[method],
+                published=task.published.get(method, ""),
+            )
             for method, values in pooled.items()
         ]
         news(f"compared with other methods: seed {seed - config.seed + 1} of {config.seeds}")
+
+
+def _spawned(seed: int, position: int) -> int:
+    """Return a generator's seed that no other run's or institution's equals, but by chance."""
+    return int(np.random.SeedSequence([seed, position]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _compile_kernels(federation: Federation) -> None:
@@ -358,13 +382,14 @@ def _totals(step: str, trace: secagg.Trace, trained: float) -> StepTotals:
     )
 
 
-def _curve(title: str, roc: Roc) -> RocCurve:
+def _curve(title: str, roc: Roc, *, bins: int = 0) -> RocCurve:
     return RocCurve(
         title=title,
         false_positive_rate=roc.false_positive_rate.tolist(),
         true_positive_rate=roc.true_positive_rate.tolist(),
         area=roc.area,
         area_error=roc.area_error,
+        bins=bins,
         positives=roc.positives,
         negatives=roc.negatives,
     )

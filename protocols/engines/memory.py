@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from secagg import new_session, simulate
-from secagg.session import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,14 +38,10 @@ class MemoryEngine:
         Args:
             plan: the parameters.
             contributions: site -> a call that makes its encoded vector inside the site, when its turn comes.
-            dropouts: site -> the protocol round before which it vanishes. Where the plan has no such round ("plain"),
-                vanishing before masked_input means not uploading, and "unmask" comes too late to matter.
+            dropouts: site -> the protocol round before which it vanishes.
         Raises:
             ThresholdError: too few sites remain.
         """
-        names = steps_of(plan.masking)
-        if plan.masking == "plain":
-            dropouts = {site: names[0] for site, step in dropouts.items() if step != "unmask"}
         number, self._round = self._round, self._round + 1
         return simulate(
             plan,

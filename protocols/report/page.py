@@ -47,6 +47,8 @@ def render(folder: Path) -> Path:
     """
     record = read_record(folder)
     pages = [msgspec.json.decode(path.read_bytes(), type=Page) for path in sorted((folder / "pages").glob("*.json"))]
+    clipped = sum(sum(each.clipped.values()) for each in record.rounds)
+    summed = [len(each.survivors) - record.corrupted for each in record.rounds if not each.failure]
     html = (
         environment()
         .get_template("report.html")
@@ -57,7 +59,10 @@ def render(folder: Path) -> Path:
             roc=Markup(charts.roc(record)) if record.curves else None,  # noqa: S704
             pages=[(page.title, Markup(page.html)) for page in pages],  # noqa: S704 -- our own templates
             upload=upload_over_float32(record),
-            clipped=sum(sum(each.clipped.values()) for each in record.rounds),
+            without_roc=[site.title for site in record.sites if site.test_positive in {0.0, 1.0}],
+            clipped=clipped,
+            clipped_share=clipped / max(sum(len(each.clipped) for each in record.rounds) * record.parameters, 1),
+            least_rest=min(summed, default=None),
         )
     )
     target = folder / "report.html"

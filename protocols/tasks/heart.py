@@ -47,6 +47,10 @@ FEATURES = (
     Feature("resting ECG: ST-T abnormality", 1.0, YES_NO),
     Feature("resting ECG: hypertrophy", 1.0, YES_NO),
 )
+SOURCE = (
+    "Heart Disease, Janosi, Steinbrunn, Pfisterer and Detrano 1989, UCI Machine Learning Repository, "
+    "doi:10.24432/C52P4X, CC BY 4.0: public records without names"
+)
 TRAIN_SHARE, SPLIT_SEED, FEWEST_PER_LABEL = 0.66, 43, 2
 PUBLISHED = {
     "Pooled data": ".795",
@@ -72,6 +76,7 @@ def load() -> Task:
         pooled=_site("pooled", "All four hospitals", "All", together),
         published=PUBLISHED,
         published_source="FLamby, Ogier du Terrail et al. 2022",
+        data_source=SOURCE,
     )
 
 

@@ -28,11 +28,11 @@ def test_the_tables_show_a_record_and_the_rates(tmp_path: Path) -> None:
         "secure sum",
         "prior only",
         "100.0%",
-        "added to",
     ):
         assert text in out
+    assert "added to" in err
     html = (tmp_path / "report.html").read_text()
-    assert "What the server would have learned without it" in html
+    assert "What a server learns without secure aggregation, and what with it" in html
     assert "Without secure aggregation" in html
     study = json.loads((tmp_path / "leakage.json").read_text())
     for value in study["example"]["truth"]:
@@ -48,6 +48,22 @@ def test_json_holds_every_rate() -> None:
     for rows in study["situations"].values():
         assert [row["channel"] for row in rows] == ["prior only", "plain update", "masked update", "secure sum"]
         assert all(len(row["features"]) == 13 for row in rows)
+
+
+def test_json_stays_json_when_a_page_is_added(tmp_path: Path) -> None:
+    train(TrainConfig(rounds=1, local_steps=1, seeds=0), tmp_path)
+    code, out, _ = command("--trials", "1", "--json", "--run", str(tmp_path))
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "leakage.json").read_text())
+
+
+@pytest.mark.parametrize("text", ["{}", "not json", '{"status": "odd"}'])
+def test_a_folder_without_a_readable_run_is_refused_before_the_work(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    code, _, err = command("--run", str(tmp_path), "--trials", "1000000")
+    assert code == 2
+    assert "run.json is not of this version's `secagg train`" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize(

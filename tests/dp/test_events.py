@@ -23,7 +23,7 @@ def test_sampling_probability_outside_the_unit_interval_is_refused(sampling_prob
 
 
 def test_negative_count_is_refused() -> None:
-    with pytest.raises(ValueError, match="a count is >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"a count is >= 0 and below 2\^63, got -1"):
         dp.Composed([(dp.Gaussian(1.0), -1)])
 
 

@@ -197,3 +197,11 @@ def test_unknown_relation_is_refused() -> None:
     relation: Any = "swap"
     with pytest.raises(ValueError, match="neighboring_relation is one of"):
         release_curve(dp.Gaussian(1.0), neighboring_relation=relation)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [dp.Gaussian(1e308), dp.PoissonSampled(1e-320, dp.Gaussian(1.0)), dp.PoissonSampled(1e-300, dp.Gaussian(1e10))],
+)
+def test_a_cost_too_small_for_doubles_is_still_not_zero(event: dp.Event) -> None:
+    assert all(0 < rdp(event, order) < 1e-290 for order in (1.5, 2.0, 64.0))

@@ -1,22 +1,37 @@
 """Examples: short, and they run."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from protocols import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_an_example_is_short_and_runs(script: Path) -> None:
-    assert len(script.read_text().splitlines()) <= 60
+def output_of(name: str) -> str:
+    script = ROOT / "examples" / name
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603
-    assert "patients:   535" in run.stdout
-    assert "[0.106 0.141 0.121 0.352]" in run.stdout
+    return run.stdout
 
 
-def test_there_are_examples() -> None:
-    assert SCRIPTS
+def test_examples_are_short_and_each_is_run_below() -> None:
+    assert {path.name for path in SCRIPTS} == {"live_round.py", "choose_learning_rate.py"}
+    assert all(len(path.read_text().splitlines()) <= 60 for path in SCRIPTS)
+
+
+def test_a_live_round_gives_the_mean() -> None:
+    output = output_of("live_round.py")
+    assert "patients:   535" in output
+    assert "[0.106 0.141 0.121 0.352]" in output
+
+
+def test_held_out_training_patients_choose_the_demos_learning_rate() -> None:
+    found = re.findall(r"learning rate (\S+) +held-out accuracy (\S+)", output_of("choose_learning_rate.py"))
+    accuracy = {float(rate): float(value) for rate, value in found}
+    assert len(accuracy) == 4
+    chosen = accuracy[TrainConfig().learning_rate]
+    assert chosen > accuracy[0.0001] + 0.1
+    assert chosen > max(accuracy.values()) - 0.01

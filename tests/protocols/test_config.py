@@ -33,7 +33,18 @@ def test_the_example_file_is_the_demo(tmp_path: Path) -> None:
         ("drop = ['hungary@5:lunch']", "with STEP one of advertise_keys"),
         ("drop = ['hungary@99:unmask']", "outside 1..15"),
         ("drop = ['va@2:unmask', 'va@2:share_keys']", "vanishes twice in round 2"),
+        ("drop = ['va@2:unmask', 'va@2:unmask']", "vanishes twice in round 2"),
+        (f"drop = ['va@{5_000 * '1'}:unmask']", "is not HOSPITAL@ROUND:STEP"),
+        ("drop = ['va@٣:unmask']", "is not HOSPITAL@ROUND:STEP"),
         ("rounds =", "c.toml: "),
+        ("learning_rate = inf", "learning_rate: "),
+        ("learning_rate = nan", "learning_rate: "),
+        ("clip = 1e400", "clip: "),
+        ("dropout = nan", "dropout: "),
+        ("seed = 9223372036854775807", "seed: "),
+        ("batch_size = 100000000000", "batch_size: "),
+        ("'server-lr' = 2", "server-lr: no such key (there are task, "),
+        (5_000 * "[", "c.toml: "),
     ],
 )
 def test_every_complaint_is_one_line_that_names_the_key(tmp_path: Path, text: str, says: str) -> None:
@@ -46,9 +57,22 @@ def test_every_complaint_is_one_line_that_names_the_key(tmp_path: Path, text: st
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         load_config(tmp_path / "nowhere.toml", {})
+    (tmp_path / "noise.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"noise\.toml: not a text file in UTF-8"):
+        load_config(tmp_path / "noise.toml", {})
+    (tmp_path / "deep.json").write_text(100_000 * "[")
+    with pytest.raises(ConfigError, match=r"deep\.json: nested too deeply"):
+        load_config(tmp_path / "deep.json", {})
+    (tmp_path / "marked.toml").write_text("\ufeffrounds = 2", "utf-8")
+    assert load_config(tmp_path / "marked.toml", {}).rounds == 2
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(ConfigError, match="expected keys and values"):
         load_config(tmp_path / "list.json", {})
+
+
+def test_plain_aggregation_has_one_round_to_vanish_from() -> None:
+    config = TrainConfig(aggregation="plain", drop=("va@2:share_keys", "hungary@2:masked_input", "cleveland@3:unmask"))
+    assert dropouts_by_round(config) == {2: {"va": "upload", "hungary": "upload"}, 3: {}}
 
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:

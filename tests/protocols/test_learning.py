@@ -21,8 +21,9 @@ from protocols.server_opt import FedAdam, FedAvg
 from protocols.task import SiteData
 from protocols.tasks import load_task
 from protocols.training import Federation
-from protocols.wiretap import Wiretap
-from secagg import EncodingError, Layout, PlanError, ThresholdError
+from secagg import EncodingError, Layout, PlanError, Setup, ThresholdError, Trace
+from secagg.params import Masking
+from secagg.session import steps_of
 
 HEART = load_task("heart")
 
@@ -133,9 +134,11 @@ def weighted(names: list[str]) -> NDArray[np.float64]:
     return mean
 
 
-@pytest.mark.parametrize("aggregation", ["masking", "plain"])
-@pytest.mark.parametrize("step", [None, "advertise_keys", "share_keys", "masked_input", "unmask"])
-def test_the_secure_mean_is_the_weighted_mean_of_the_survivors(aggregation: str, step: str | None) -> None:
+@pytest.mark.parametrize(
+    ("aggregation", "step"),
+    [(aggregation, step) for aggregation in ("masking", "plain") for step in (None, *steps_of(aggregation))],
+)
+def test_the_secure_mean_is_the_weighted_mean_of_the_survivors(aggregation: Masking, step: str | None) -> None:
     mean = make_mean(aggregation)(
         MemoryEngine(),
         MADE,
@@ -209,12 +212,22 @@ def test_a_round_with_too_few_hospitals_leaves_the_model_and_the_next_round_goes
 
 
 def test_a_federations_rounds_never_reuse_a_round_number() -> None:
-    tap = Wiretap()
+    class Numbers(Trace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[bytes, int]] = []
+
+        def on_start(self, setup: Setup) -> None:
+            self.seen.append((setup.session, setup.round))
+
+    numbers, others = Numbers(), Numbers()
     config = TrainConfig(rounds=3, local_steps=1, seeds=1)
-    federation = Federation.build(config, HEART, seed=0, observers=[tap])
-    list(federation.rounds(FedAvg(), learning_rate=0.01, dropouts={}))
-    first, second, third = (round_["va"].tolist() for round_ in tap.rounds)
-    assert first != second != third
+    for watching in (numbers, others):
+        federation = Federation.build(config, HEART, seed=0, observers=[watching])
+        list(federation.rounds(FedAvg(), learning_rate=0.01, dropouts={}))
+    sessions = {session for session, _ in numbers.seen}
+    assert numbers.seen == [(session, number) for session in sessions for number in (0, 1, 2)]
+    assert sessions.isdisjoint({session for session, _ in others.seen})
 
 
 def test_the_published_baselines_are_reproduced() -> None:

@@ -10,9 +10,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from attacks.page import leakage_page
+from attacks.study import run_study
 from protocols import ConfigError, RunRecord, TrainConfig, read_record, train
 from protocols.institution import Institution
 from protocols.report import Page, render, write_page
+from protocols.tasks import load_task
 from secagg.cli import build_app
 
 QUICK: dict[str, Any] = {"rounds": 3, "local_steps": 3, "seeds": 0}
@@ -27,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     news: list[str] = []
     train(TrainConfig(**(QUICK | {"seeds": 1}), drop=drop), out, lambda _record, text: news.append(text))
     assert news == [
+        "getting ready",
         "round 1 of 3",
         "round 2 of 3",
         "round 3 of 3",
@@ -71,9 +75,60 @@ def test_in_plain_aggregation_it_is_the_update(tmp_path: Path) -> None:
     record = read_record(tmp_path)
     assert record.seen is not None
     assert np.allclose(record.seen.decoded, record.seen.update, atol=1e-4)
-    html = (tmp_path / "report.html").read_text()
+    write_page(tmp_path, "leakage", leakage_page(run_study(load_task("heart"), trials=1, seed=0)))
+    html = render(tmp_path).read_text()
     assert "The server saw every update." in html
-    assert "Nobody saw an update." not in html
+    for claim in (
+        "Nobody saw an update.",
+        "by a secure sum",
+        "from a secure sum",
+        "securely",
+        "what it learned with it",
+    ):
+        assert claim not in html
+
+
+def test_in_plain_aggregation_vanishing_after_the_upload_changes_nothing(tmp_path: Path) -> None:
+    config = TrainConfig(**(QUICK | {"rounds": 1}), aggregation="plain", drop=("va@1:unmask", "hungary@1:share_keys"))
+    record = train(config, tmp_path)
+    assert record.rounds[0].dropouts == {"hungary": "upload"}
+    assert record.rounds[0].survivors == ("cleveland", "switzerland", "va")
+    html = (tmp_path / "report.html").read_text()
+    assert "vanished before <code>upload</code>" in html
+    assert "share_keys" not in html.split("Configuration")[0]
+
+
+def test_a_run_without_any_sum_does_not_say_that_a_model_was_trained(tmp_path: Path) -> None:
+    everyone = tuple(f"{site}@1:share_keys" for site in ("cleveland", "hungary", "switzerland", "va"))
+    train(TrainConfig(**(QUICK | {"rounds": 1}), drop=everyone), tmp_path)
+    html = (tmp_path / "report.html").read_text()
+    assert "no round has had a sum" in html
+    assert "trained one model" not in html
+
+
+def test_the_report_says_how_much_was_clipped(tmp_path: Path) -> None:
+    record = train(TrainConfig(**(QUICK | {"rounds": 2}), clip=1e-9), tmp_path)
+    clipped = sum(sum(each.clipped.values()) for each in record.rounds)
+    assert clipped > 100
+    html = (tmp_path / "report.html").read_text()
+    assert f"{clipped} coordinates of updates in all were clipped to ±1e-09" in html
+    assert f"before they were sent, {clipped / (2 * 4 * 14):.1%} of all" in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "at most 1 of the 4 hospitals tells it all it knows. It then learns the sum over the others"),
+        ({}, "in the worst round of this run 2 hospitals"),
+        ({"corrupted": 0.5, "dropout": 0.0}, "in the worst round of this run <b>a single hospital, whose update"),
+        ({"corrupted": 0.0}, "at most 0 of the 4 hospitals tell it all they know. Sums of few"),
+    ],
+)
+def test_the_report_says_what_colluding_hospitals_would_learn(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    train(TrainConfig(**(QUICK | changes), drop=("hungary@2:masked_input",)), tmp_path)
+    assert says in " ".join((tmp_path / "report.html").read_text().split())
 
 
 def test_the_report_is_one_self_contained_page_that_says_what_it_must(folder: Path) -> None:
@@ -154,8 +209,12 @@ def test_the_command_trains_and_says_where_the_report_is(tmp_path: Path) -> None
     assert "round 2 of 2" in text
     assert "va vanished before unmask" in text
     assert "no differential privacy in this run" in text
+    assert "clipped" not in text
     assert (out / "report.html").exists()
     assert read_record(out).config == TrainConfig(rounds=2, local_steps=2, seeds=0, drop=("va@1:unmask",))
+    (tmp_path / "tight.toml").write_text("rounds = 1\nlocal_steps = 2\nseeds = 0\nclip = 1e-9")
+    _, text = command("--config", str(tmp_path / "tight.toml"), "--out", str(tmp_path / "tight"))
+    assert "% of the updates' coordinates were clipped to ±1e-09" in text
     code, text = command("--config", str(out / "config.json"), "--out", str(out))
     assert (code, "already holds a run" in text) == (2, True)
     code, text = command("--config", str(out / "config.json"), "--out", str(out), "--overwrite")
@@ -207,6 +266,26 @@ def test_an_out_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> Non
         assert len(text.strip().splitlines()) == 1
 
 
+def test_ctrl_c_before_the_first_round_leaves_a_readable_run_that_can_be_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_argument: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("protocols.training._compile_kernels", interrupted)
+        code, text = command("--rounds", "1", "--seeds", "0", "--out", str(out))
+        assert (code, "the run so far is in" in text) == (130, True)
+        assert (read_record(out).status, read_record(out).rounds) == ("interrupted", [])
+        patched.setattr("protocols.training.prepare", interrupted)
+        code, text = command("--rounds", "1", "--seeds", "0", "--out", str(tmp_path / "other"))
+        assert (code, "nothing was trained yet" in text) == (130, True)
+        assert not (tmp_path / "other").exists()
+    code, text = command("--rounds", "1", "--seeds", "0", "--out", str(out), "--overwrite")
+    assert code == 0, text
+
+
 def test_overwrite_leaves_folders_alone_that_hold_no_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("precious")
     code, text = command("--out", str(tmp_path), "--overwrite")
@@ -223,6 +302,7 @@ def test_overwrite_leaves_folders_alone_that_hold_no_run(tmp_path: Path) -> None
         (["--drop", "paris@1:unmask"], "drop: no hospital 'paris'"),
         (["--task", "lungs"], "task: no task 'lungs'"),
         (["--config", "nowhere.toml"], "nowhere.toml: No such file"),
+        (["--seed", "99999999999999999999"], "seed: "),
     ],
 )
 def test_bad_configuration_is_one_line_naming_the_key_and_exit_code_2(
@@ -232,6 +312,7 @@ def test_bad_configuration_is_one_line_naming_the_key_and_exit_code_2(
     assert code == 2
     assert says in text
     assert len(text.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_ctrl_c_leaves_a_report_and_exit_code_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
