@@ -23,11 +23,13 @@ def codec(n: int) -> Counts:
 def test_complete_plans_exceed_two_thirds_and_every_round_within_the_dropouts_works(
     n: int, dropout: float, corrupted: float
 ) -> None:
+    d, c = np.ceil(dropout * n - 1e-9), np.ceil(corrupted * n - 1e-9)
     try:
         plan = secagg.plan(codec(n), dropout=dropout, corrupted=corrupted, graph="complete")
     except PlanError:
-        assert np.ceil(dropout * n - 1e-9) > n - (2 * n // 3 + 1)
+        assert d > n - (2 * n // 3 + 1) or n - c - d < 2
         return
+    assert n - c - d >= 2
     assert plan.is_complete
     assert 3 * plan.threshold > 2 * n
     assert plan.threshold + plan.dropouts <= n
