@@ -22,7 +22,7 @@ from secagg.primitives.keys import derive_key
 from secagg.primitives.prg import add_masks
 from secagg.primitives.shamir import combine, split
 from secagg.primitives.threads import available_threads
-from secagg.session import steps_of
+from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,9 @@ def round_speed(report: Report) -> None:
     plan, encoded = round_plan(n)
     progress(f"whole round n = {n}, d = {DIMENSION}, k = {plan.degree}")
     session = bytes(16)
-    octets = mask_bytes(secagg.Setup(plan=plan, roster=range(n), session=session, round=0), dropped)
+    octets = mask_bytes(
+        secagg.Setup(plan=plan, roster=range(n), session=session, round=0, assume_honest_server=True), dropped
+    )
     trace = secagg.Trace()
     threads = available_threads()
 
@@ -200,7 +202,7 @@ def server_memory(report: Report) -> None:
 def server_peak(n: int) -> int:
     """Drive a round by hand and follow what the server's calls allocate and keep, in bytes."""
     plan, encoded = round_plan(n)
-    setup = secagg.Setup(plan=plan, roster=range(n), session=bytes(16), round=0)
+    setup = secagg.Setup(plan=plan, roster=range(n), session=bytes(16), round=0, assume_honest_server=True)
     server = secagg.Server(setup)
     clients = {client_id: secagg.Client(setup, client_id, lambda: encoded) for client_id in setup.roster}
     held = peak = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from protocols.errors import ConfigError
-from secagg.session import steps_of
+from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
     from pathlib import Path

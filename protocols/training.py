@@ -24,7 +24,7 @@ from protocols.secure_mean import MeanUpdate, SecureMean
 from protocols.server_opt import FedAdam, FedAvg, ServerOptimizer
 from protocols.tasks import load_task
 from protocols.wiretap import VECTOR_ROUNDS, Wiretap
-from secagg.session import steps_of
+from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,7 +14,7 @@ import operator
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import msgspec
 
@@ -24,9 +24,20 @@ from secagg.errors import SERVER, PlanError
 from secagg.primitives.graph import Graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["ClientId", "Codec", "Masking", "Plan", "Setup", "new_session"]
+__all__ = [
+    "ClientId",
+    "Codec",
+    "Directory",
+    "Masking",
+    "Plan",
+    "ServerModel",
+    "Setup",
+    "checked_id",
+    "model_digest",
+    "new_session",
+]
 
 WIRE_VERSION = 1
 SESSION_BYTES = (16, 64)
@@ -39,6 +50,25 @@ ClientId: TypeAlias = int | str
 
 Masking: TypeAlias = Literal["masking", "plain"]
 """How vectors are hidden: pairwise and self masks, or not at all (the baseline to compare with)."""
+
+
+ServerModel: TypeAlias = Literal["semi-honest", "malicious"]
+"""What the server is trusted with: to follow the protocol, or nothing but to carry messages."""
+
+DIGEST_BYTES = 32
+
+
+@runtime_checkable
+class Directory(Protocol):
+    """Who takes part, with identities pinned by the caller; `secagg.Roster` is one."""
+
+    @property
+    def members(self) -> Mapping[ClientId, bytes]:
+        """Client id -> 32-byte Ed25519 public key."""
+
+    @property
+    def digest(self) -> bytes:
+        """32-byte hash of all of it."""
 
 
 @runtime_checkable
@@ -74,6 +104,7 @@ class Plan:
             the owner.
         degree: neighbours each; clients - 1 is the complete graph.
         masking: "masking" or "plain".
+        server: "semi-honest" (it follows the protocol), or "malicious" (it may do anything; needs identities).
         encoding: digest of the encoding.
         dropouts: how many clients may vanish, at random, within `failure_bits`. On a sparse graph a round with more of
             them is refused, since `privacy_bits` would no longer hold.
@@ -93,6 +124,7 @@ class Plan:
     threshold: int
     degree: int
     masking: Masking = "masking"
+    server: ServerModel = "semi-honest"
     encoding: bytes = field(default=b"", repr=False)
     dropouts: int = 0
     corrupted: int = 0
@@ -110,6 +142,8 @@ class Plan:
             (1 <= self.length <= MAX_LENGTH, f"length must be in [1, 2^34], got {self.length}"),
             (1 <= self.modulus_bits <= MAX_BITS, f"modulus_bits must be in [1, {MAX_BITS}], got {self.modulus_bits}"),
             (self.masking in ("masking", "plain"), f"masking must be 'masking' or 'plain', got {self.masking!r}"),
+            (self.server in get_args(ServerModel), f"server: 'semi-honest' or 'malicious', got {self.server!r}"),
+            (self.masking == "masking" or self.server == "semi-honest", "a plain sum hides nothing from any server"),
             (1 <= self.clients <= MAX_CLIENTS, f"clients must be in [1, 2^24], got {self.clients}"),
         ):
             if not condition:
@@ -135,6 +169,27 @@ class Plan:
             # A ring of k/2 neighbours a side tears where k/2 in a row vanish; the next one then has k/2 + 1 holders.
             msg = f"on a sparse graph the threshold must exceed degree/2 + 1 = {k // 2 + 1}, or dropouts can tear it"
             raise PlanError(msg)
+        if self.server == "malicious":
+            self._check_malicious()
+
+    def _check_malicious(self) -> None:
+        """Two survivor sets can each be signed by t clients only if 2(t - c) honest signatures come from n - c clients.
+
+        Source: Bonawitz et al. 2017, sec. 6.2 (t > (n + |C|)/2, active adversary).
+        """
+        if not self.is_complete:
+            msg = (
+                "against a malicious server every client must be everyone's neighbour: the server could choose who "
+                "drops out of a sparse graph"
+            )
+            raise PlanError(msg)
+        if 2 * self.threshold <= self.clients + self.corrupted:
+            msg = (
+                f"against a malicious server the threshold must exceed (n + c)/2 = "
+                f"{(self.clients + self.corrupted) / 2:.1f}, got {self.threshold}: it could show two halves of the "
+                "clients different survivors"
+            )
+            raise PlanError(msg)
 
     @property
     def is_complete(self) -> bool:
@@ -152,12 +207,14 @@ class Plan:
         fields = [
             WIRE_VERSION,
             self.masking,
+            self.server,
             self.clients,
             self.length,
             self.modulus_bits,
             self.threshold,
             self.degree,
             self.dropouts,
+            self.corrupted if self.server == "malicious" else 0,
             self.encoding,
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
@@ -169,23 +226,45 @@ class Setup:
 
     Args:
         plan: the parameters.
-        roster: all client ids, distinct, in any order (kept sorted: position 0 is the smallest).
+        roster: a `Roster`, whose identities then authenticate every key; or, if the server is assumed honest, all
+            client ids. Distinct, in any order (kept sorted: position 0 is the smallest).
         session: 16 to 64 bytes, unique to one training (`new_session`).
         round: number of the round within the session, >= 0; never used twice with the same session.
+        model: 32-byte hash of the model and the training plan that this party was given (`model_digest`), or empty.
+            Not part of the digest: parties with different models can talk, but their masks do not cancel, so that
+            nobody learns a sum over updates of different models (Pasquini et al. 2022); against a malicious server
+            the difference is found out before anything is revealed.
+        assume_honest_server: needed for a plan against a semi-honest server, so that nobody trusts one by accident.
 
     Raises:
-        PlanError: the roster does not match the plan, or a value is out of range.
+        PlanError: the roster does not match the plan, a value is out of range, identities are missing, or the server
+            would be trusted without saying so.
         TypeError: a client id is neither int nor str, the session not bytes, or the round not an integer.
     """
 
     plan: Plan
     roster: tuple[ClientId, ...]
+    identities: tuple[bytes, ...]
     session: bytes
     round: int
+    model: bytes
+    _directory: bytes = field(repr=False)
 
-    def __init__(self, *, plan: Plan, roster: Iterable[ClientId], session: bytes, round: int) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        roster: Directory | Iterable[ClientId],
+        session: bytes,
+        round: int,  # noqa: A002
+        model: bytes = b"",
+        assume_honest_server: bool = False,
+    ) -> None:
         """Check and sort the roster."""
-        ids = tuple(sorted(map(_checked_id, roster), key=lambda i: (isinstance(i, str), i)))
+        _check_trust(plan, roster, assume_honest_server=assume_honest_server)
+        members = roster.members if isinstance(roster, Directory) else roster
+        ids = tuple(sorted(map(checked_id, members), key=lambda i: (isinstance(i, str), i)))
+        identities = tuple(roster.members[client] for client in ids) if isinstance(roster, Directory) else ()
         if len(set(ids)) != len(ids):
             msg = "a client id appears twice in the roster"
             raise PlanError(msg)
@@ -202,13 +281,26 @@ class Setup:
         if not 0 <= number < 1 << 63:
             msg = f"a round number is in [0, 2^63), got {number}"
             raise PlanError(msg)
-        for name, value in (("plan", plan), ("roster", ids), ("session", session), ("round", number)):
+        if not isinstance(model, bytes) or len(model) not in {0, DIGEST_BYTES}:
+            msg = f"a model is named by its {DIGEST_BYTES}-byte digest (model_digest), or by nothing"
+            raise PlanError(msg)
+        directory = roster.digest if isinstance(roster, Directory) else b""
+        for name, value in (
+            ("plan", plan),
+            ("roster", ids),
+            ("identities", identities),
+            ("session", session),
+            ("round", number),
+            ("model", model),
+            ("_directory", directory),
+        ):
             object.__setattr__(self, name, value)
 
     @cached_property
     def roster_digest(self) -> bytes:
-        """32-byte hash of the ordered client ids."""
-        return hashlib.sha256(tags.ROSTER + msgspec.msgpack.encode(self.roster)).digest()
+        """32-byte hash of the ordered client ids, their identities and the roster that pins them."""
+        fields = [self.roster, self.identities, self._directory]
+        return hashlib.sha256(tags.ROSTER + msgspec.msgpack.encode(fields)).digest()
 
     @cached_property
     def digest(self) -> bytes:
@@ -229,7 +321,7 @@ class Setup:
             KeyError: no such client.
             TypeError: not an int or a str.
         """
-        return self._positions[_checked_id(client_id)]
+        return self._positions[checked_id(client_id)]
 
     @cached_property
     def _positions(self) -> dict[ClientId, int]:
@@ -241,7 +333,32 @@ def new_session() -> bytes:
     return os.urandom(SESSION_BYTES[0])
 
 
-def _checked_id(client_id: object) -> ClientId:
+def model_digest(model: bytes, training_plan: bytes = b"") -> bytes:
+    """Hash the canonical bytes of a model and of the plan to train it, for `Setup.model`: 32 bytes."""
+    return hashlib.sha256(tags.MODEL + msgspec.msgpack.encode([model, training_plan])).digest()
+
+
+def _check_trust(plan: Plan, roster: object, *, assume_honest_server: bool) -> None:
+    if plan.masking == "plain":
+        return
+    if plan.server == "malicious" and not isinstance(roster, Directory):
+        msg = "a plan against a malicious server needs identities: pass a Roster, not bare client ids"
+        raise PlanError(msg)
+    if plan.server == "semi-honest" and not assume_honest_server:
+        msg = (
+            "this plan trusts the server to follow the protocol: make it with server='malicious' and pass a Roster, "
+            "or say assume_honest_server=True"
+        )
+        raise PlanError(msg)
+
+
+def checked_id(client_id: object) -> ClientId:
+    """Return a client id as it is kept.
+
+    Raises:
+        TypeError: neither int nor str.
+        PlanError: a number out of range, or a name that is empty, too long, not printable, or "server".
+    """
     if isinstance(client_id, bool) or not isinstance(client_id, (int, str)):
         msg = f"a client id is an int or a str, got {type(client_id).__name__}"
         raise TypeError(msg)

@@ -37,6 +37,7 @@ class PlainClientState0:
     setup: Setup
     position: int
     contribution: Contribution = field(repr=False)
+    identity: None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,117 +17,32 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
-from secagg import plain
 from secagg.errors import (
     SERVER,
     DecodeError,
     FaultyClientError,
     FaultyServerError,
     LocalProtocolError,
+    PlanError,
     RemoteProtocolError,
     SecAggError,
     VersionError,
 )
-from secagg.masking import client as masking_client
-from secagg.masking import messages
-from secagg.masking import server as masking_server
-from secagg.rounds import Invitation, Outcome
+from secagg.rounds import Outcome
+from secagg.transitions import protocol_of
 from secagg.wire import Message, decode, encode, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from secagg.encoding.packing import Words
-    from secagg.params import ClientId, Masking, Setup
+    from secagg.identity import Identity
+    from secagg.params import ClientId, Setup
     from secagg.rounds import Contribution
 
-__all__ = ["Client", "Server", "Total", "steps_of"]
-
-
-class ClientStep(NamedTuple):
-    """In a state: the message awaited, the protocol round it opens, and the step that answers it."""
-
-    awaits: type[Message]
-    round: str
-    step: Callable[..., tuple[Any, Message]]
-
-
-class ServerStep(NamedTuple):
-    """In a state: the round being collected, its message, what each arrival does, and the step that closes it.
-
-    `check` refuses a message; `fold` adds it to the state at once instead of keeping it. The first state collects
-    nothing; the last step returns an `Outcome` in place of a state.
-    """
-
-    round: str
-    collects: type[Message] | None
-    close: Callable[..., tuple[Any, dict[int, Message]]]
-    check: Callable[..., None] | None = None
-    fold: Callable[..., Any] | None = None
-
-
-class Protocol(NamedTuple):
-    """Every state of a protocol and what happens in it; the first state of each table is where a round begins."""
-
-    client: dict[type, ClientStep]
-    server: dict[type, ServerStep]
-
-
-PROTOCOLS: dict[Masking, Protocol] = {
-    "masking": Protocol(
-        client={
-            masking_client.ClientState0: ClientStep(Invitation, "advertise_keys", masking_client.client_advertise_keys),
-            masking_client.ClientState1: ClientStep(messages.PeerKeys, "share_keys", masking_client.client_share_keys),
-            masking_client.ClientState2: ClientStep(
-                messages.PeerShares, "masked_input", masking_client.client_masked_input
-            ),
-            masking_client.ClientState3: ClientStep(messages.Survivors, "unmask", masking_client.client_unmask),
-        },
-        server={
-            masking_server.ServerState0: ServerStep("open", None, masking_server.server_open),
-            masking_server.ServerState1: ServerStep(
-                "advertise_keys",
-                messages.AdvertiseKeys,
-                masking_server.server_advertise_keys,
-                check=masking_server.server_check_keys,
-            ),
-            masking_server.ServerState2: ServerStep(
-                "share_keys",
-                messages.ShareKeys,
-                masking_server.server_share_keys,
-                check=masking_server.server_check_shares,
-            ),
-            masking_server.ServerState3: ServerStep(
-                "masked_input",
-                messages.MaskedInput,
-                masking_server.server_masked_input,
-                fold=masking_server.server_add_masked_input,
-            ),
-            masking_server.ServerState4: ServerStep(
-                "unmask",
-                messages.UnmaskShares,
-                masking_server.server_unmask,
-                check=masking_server.server_check_unmask,
-            ),
-        },
-    ),
-    "plain": Protocol(
-        client={plain.PlainClientState0: ClientStep(Invitation, "upload", plain.client_upload)},
-        server={
-            plain.PlainServerState0: ServerStep("open", None, plain.server_open),
-            plain.PlainServerState1: ServerStep(
-                "upload", plain.Upload, plain.server_upload, fold=plain.server_add_upload
-            ),
-        },
-    ),
-}
-
-
-def steps_of(masking: Masking) -> tuple[str, ...]:
-    """Return the names of a protocol's rounds, in order."""
-    return tuple(step.round for step in PROTOCOLS[masking].client.values())
+__all__ = ["Client", "Server", "Total"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,20 +95,25 @@ class Client(_OneCallAtATime):
         setup: what was agreed; equal at every party.
         client_id: this client's id, in the roster.
         contribution: the encoded vector, or a callable that makes it in round masked_input.
+        identity: this client's, whose public key the roster pins; where the server is assumed honest, none.
 
     Raises:
         KeyError: the roster does not hold this client id.
+        PlanError: no identity, another than the roster pins, or one that would not be used.
     """
 
-    def __init__(self, setup: Setup, client_id: ClientId, contribution: Contribution) -> None:
+    def __init__(
+        self, setup: Setup, client_id: ClientId, contribution: Contribution, *, identity: Identity | None = None
+    ) -> None:
         super().__init__()
         if client_id not in setup.roster:
             msg = f"client {client_id!r} is not in the roster"
             raise KeyError(msg)
         self._setup = setup
         self._position = setup.position(client_id)
-        self._steps = PROTOCOLS[setup.plan.masking].client
-        self._state: Any = next(iter(self._steps))(setup, self._position, contribution)
+        self._steps = protocol_of(setup.plan.masking, setup.plan.server).client
+        _check_identity(setup, self._position, identity)
+        self._state: Any = next(iter(self._steps))(setup, self._position, contribution, identity)
 
     @property
     def done(self) -> bool:
@@ -245,7 +165,7 @@ class Server(_OneCallAtATime):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self._setup = setup
-        self._steps = PROTOCOLS[setup.plan.masking].server
+        self._steps = protocol_of(setup.plan.masking, setup.plan.server).server
         self._state: Any = next(iter(self._steps))(setup)
         self._inbox: dict[int, Message | None] = {}
         self._awaited: frozenset[int] = frozenset()
@@ -357,6 +277,20 @@ class Server(_OneCallAtATime):
     def __repr__(self) -> str:
         """Say which round it collects and from how many."""
         return f"<secagg.Server {self.round} {len(self._inbox)}/{len(self._awaited)} answers>"
+
+
+def _check_identity(setup: Setup, position: int, identity: Identity | None) -> None:
+    if setup.plan.server != "malicious":
+        if identity is not None:
+            msg = "this plan assumes an honest server and would not use an identity: make it with server='malicious'"
+            raise PlanError(msg)
+        return
+    if identity is None:
+        msg = f"client {setup.roster[position]!r} signs against this server: pass its identity"
+        raise PlanError(msg)
+    if identity.public != setup.identities[position]:
+        msg = f"the roster pins another identity for client {setup.roster[position]!r}"
+        raise PlanError(msg)
 
 
 def _parse(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
+from secagg.identity import Identity
 from secagg.params import Setup, new_session
-from secagg.session import Client, Server, Total, steps_of
+from secagg.session import Client, Server, Total
+from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,10 +84,10 @@ def simulate(
     round: int = 0,  # noqa: A002 -- the paper's word
     observers: Sequence[Observer] = (),
 ) -> Total:
-    """Run one round between in-memory clients and a server.
+    """Run one round between in-memory clients and a server that follows the protocol.
 
     Args:
-        plan: the parameters.
+        plan: the parameters; against a malicious server, every client gets an identity for this round.
         inputs: each client's encoded vector (or a call that makes it), or a callable from client id to vector for
             clients 0..n-1. Calls happen once per client, when its turn comes: vectors need not exist at the same time.
         dropouts: client id -> the protocol round from which nothing of it arrives any more ("advertise_keys",
@@ -108,8 +111,15 @@ def simulate(
     True
     """
     roster, contribution = _roster(plan, inputs)
-    setup = Setup(plan=plan, roster=roster, session=new_session() if session is None else session, round=round)
-    steps = steps_of(plan.masking)
+    identities = {client_id: Identity.generate() for client_id in roster} if plan.server == "malicious" else {}
+    setup = Setup(
+        plan=plan,
+        roster=_Pinned({client: identity.public for client, identity in identities.items()}) if identities else roster,
+        session=new_session() if session is None else session,
+        round=round,
+        assume_honest_server=plan.server == "semi-honest",
+    )
+    steps = steps_of(plan.masking, plan.server)
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
     for observer in observers:
         observer.on_start(setup)
@@ -123,7 +133,9 @@ def simulate(
             if last_word.get(client_id, len(steps)) <= steps.index(step):
                 continue
             if client_id not in clients:
-                clients[client_id] = Client(setup, client_id, contribution(client_id))
+                clients[client_id] = Client(
+                    setup, client_id, contribution(client_id), identity=identities.get(client_id)
+                )
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
             for observer in observers:
                 observer.on_message(step, "up", client_id, answer)
@@ -132,6 +144,14 @@ def simulate(
                 del clients[client_id]
     _timed(observers, steps[-1], "server", server.close_round)
     return server.total()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """The identities of a simulation: pinned by whoever runs it."""
+
+    members: Mapping[ClientId, bytes]
+    digest: bytes = bytes(32)
 
 
 def _timed(

@@ -47,6 +47,27 @@ STOCHASTIC_ROUNDING: Final = _label("stochastic-rounding")
 SEALED_SHARE: Final = _label("sealed-share")
 """AEAD key for one share message, per (sender, recipient)."""
 
+SIGNED_KEYS: Final = _label("signed-keys")
+"""What a client signs to vouch for the two public keys of a round."""
+
+ALL_KEYS: Final = _label("all-keys")
+"""Hash of all public keys of a round, by roster position."""
+
+CONSISTENCY: Final = _label("consistency")
+"""What a client signs before it reveals anything: whom it believes to have survived, and all that led there."""
+
+MODEL: Final = _label("model")
+"""Hash of the model and the training plan that a client was given."""
+
+SHARE_SALTS: Final = _label("share-salts")
+"""Salts of the hashes that a client publishes of its shares."""
+
+SHARE_HASH: Final = _label("share-hash")
+"""Salted hash of one share, per dealer, holder and secret."""
+
+SIGNED_SHARES: Final = _label("signed-shares")
+"""What a client signs to answer for the shares it dealt."""
+
 SEED_COMMITMENT: Final = _label("seed-commitment")
 """What a client publishes of its self-mask seed, so that a wrong reconstruction is noticed."""
 

@@ -1,10 +1,16 @@
-"""The client's four steps. Each takes a state and the server's message and returns the next state and the answer.
+"""The client's steps. Each takes a state and the server's message and returns the next state and the answer.
 
 A state is used once; `secagg.Client` sees to that. On any error the old state stands and nothing was sent.
-Security: semi-honest server. The sealing pair opens shares and is never shared or revealed; the mask pair's private
-key is Shamir-shared so that neighbours can help remove a dropout's masks. They are independent, so that rebuilding
-a dropout's mask key opens nothing that was sealed.
-Source: Bonawitz et al. 2017, Fig. 4 (rounds 0, 1, 2, 4 without the signatures); Bell et al. 2020, Alg. 2 for
+
+The sealing pair opens shares and is never shared or revealed; the mask pair's private key is Shamir-shared so that
+neighbours can help remove a dropout's masks. They are independent, so that rebuilding a dropout's mask key opens
+nothing that was sealed.
+
+Against a malicious server, public keys are signed by identities the caller pinned, and before a client reveals any
+share it sees t signatures over the very same survivors, keys and model that it signed itself. As 2t > n + c, no two
+survivor sets can both get so many, hence of each client at most one of its two secrets opens. What is hidden: every
+honest client's vector, but for the sum over all honest survivors. Not promised: that the sum is right, or comes at all.
+Source: Bonawitz et al. 2017, Fig. 4 (without and with the underlined parts) and sec. 6.2; Bell et al. 2020, Alg. 2 for
 sparse graphs.
 """
 
@@ -17,31 +23,45 @@ import numpy as np
 
 from secagg import tags
 from secagg.encoding.packing import pack, reduce
-from secagg.errors import SERVER, DecodeError, FaultyServerError, SuspectedPeerError, ThresholdError
+from secagg.errors import SERVER, DecodeError, FaultyServerError, LocalProtocolError, SuspectedPeerError, ThresholdError
+from secagg.identity import verify_signature
 from secagg.masking.messages import (
-    SEALED_BYTES,
+    SALT_BYTES,
+    SIGNATURE_BYTES,
     AdvertiseKeys,
+    ConsistencyCheck,
     MaskedInput,
     PeerKeys,
     PeerShares,
+    PeerSignatures,
     ShareKeys,
     Survivors,
     UnmaskShares,
     cut,
+    entry_bytes,
     from_bitmap,
+    hashes_bytes,
+    keys_bytes,
+    sealed_bytes,
 )
 from secagg.masking.streams import pairwise_mask_key, position_bytes, seed_commitment, self_mask_key
+from secagg.masking.transcript import (
+    consistency_statement,
+    digest_of_keys,
+    entry_hash,
+    keys_statement,
+    shares_statement,
+)
 from secagg.primitives.aead import open_sealed, seal
 from secagg.primitives.keys import KEY_BYTES, KeyPair, derive_key
-from secagg.primitives.prg import add_masks
-from secagg.primitives.shamir import shares_from_bytes, split
+from secagg.primitives.prg import add_masks, keystream
+from secagg.primitives.shamir import SHARE_BYTES, shares_from_bytes, split
 from secagg.rounds import accept_invitation, to_vector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
+    from secagg.identity import Identity
     from secagg.params import Setup
     from secagg.rounds import Contribution, Invitation
 
@@ -50,10 +70,13 @@ __all__ = [
     "ClientState1",
     "ClientState2",
     "ClientState3",
+    "ClientState4",
     "client_advertise_keys",
+    "client_consistency_check",
     "client_masked_input",
     "client_share_keys",
     "client_unmask",
+    "client_unmask_agreed",
 ]
 
 
@@ -67,11 +90,16 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClientState0:
-    """Before the round: waits for `Invitation`."""
+    """Before the round: waits for `Invitation`.
+
+    Attributes:
+        identity: what it signs with against a malicious server; None where the server is assumed honest.
+    """
 
     setup: Setup
     position: int
     contribution: Contribution = field(repr=False)
+    identity: Identity | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +109,7 @@ class ClientState1:
     setup: Setup
     position: int
     contribution: Contribution = field(repr=False)
+    identity: Identity | None = field(repr=False)
     sealing: KeyPair = field(repr=False)
     mask: KeyPair = field(repr=False)
 
@@ -90,16 +119,19 @@ class ClientState2:
     """Secrets shared: waits for `PeerShares`.
 
     Attributes:
+        keys: hash of all public keys it was shown.
         peers: by position, the neighbours it sealed shares to.
-        own_share: (5,) uint64, its own share of its self-mask seed.
+        own_entry: its own share of its self-mask seed, and the salt.
     """
 
     setup: Setup
     position: int
     contribution: Contribution = field(repr=False)
+    identity: Identity | None = field(repr=False)
+    keys: bytes
     mask: KeyPair = field(repr=False)
     self_mask_seed: bytes = field(repr=False)
-    own_share: NDArray[np.uint64] = field(repr=False)
+    own_entry: bytes = field(repr=False)
     peers: dict[int, Peer] = field(repr=False)
 
 
@@ -108,14 +140,34 @@ class ClientState3:
     """Masked input sent: waits for `Survivors`.
 
     Attributes:
-        own_share: as before.
-        peer_shares: by position, (2, 5) uint64: the peer's self-mask share and mask-key share.
+        keys, own_entry: as before.
+        entries: by position, what to reveal of the peer if it survives (self mask), and if not (mask key).
     """
 
     setup: Setup
     position: int
-    own_share: NDArray[np.uint64] = field(repr=False)
-    peer_shares: dict[int, NDArray[np.uint64]] = field(repr=False)
+    identity: Identity | None = field(repr=False)
+    keys: bytes
+    own_entry: bytes = field(repr=False)
+    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientState4:
+    """Survivors signed: waits for `PeerSignatures`.
+
+    Attributes:
+        own_entry, entries: as before.
+        alive: neighbours that survived, by position.
+        statement: what it signed.
+    """
+
+    setup: Setup
+    position: int
+    own_entry: bytes = field(repr=False)
+    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+    alive: list[int]
+    statement: bytes = field(repr=False)
 
 
 def client_advertise_keys(
@@ -132,8 +184,11 @@ def client_advertise_keys(
     accept_invitation(setup, message, "advertise_keys")
     sealing = KeyPair.from_private(derive_key(random, tags.SEALING_PRIVATE_KEY, setup.digest))
     mask = KeyPair.from_private(derive_key(random, tags.MASK_PRIVATE_KEY, setup.digest))
-    following = ClientState1(setup, state.position, state.contribution, sealing, mask)
-    return following, AdvertiseKeys(state.position, sealing.public, mask.public)
+    signature = b""
+    if state.identity is not None:
+        signature = state.identity.sign(keys_statement(setup, state.position, sealing.public, mask.public))
+    following = ClientState1(setup, state.position, state.contribution, state.identity, sealing, mask)
+    return following, AdvertiseKeys(state.position, sealing.public, mask.public, signature)
 
 
 def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> tuple[ClientState2, ShareKeys]:
@@ -142,12 +197,12 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
     Args:
         random: 32 fresh bytes.
     Raises:
-        FaultyServerError: malformed, or a key that is repeated, ours, or not a valid point.
+        FaultyServerError: malformed, or a key that is repeated, ours, not a valid point, or not signed by its owner.
         ThresholdError: fewer than t share holders advertised keys.
     """
     setup, me = state.setup, state.position
-    present, keys = _members(message.present, message.keys, 2 * KEY_BYTES, state, "share_keys")
-    public = {peer: (pair[:KEY_BYTES], pair[KEY_BYTES:]) for peer, pair in zip(present, keys, strict=True)}
+    present, keys = _members(message.present, message.keys, keys_bytes(setup), state, "share_keys")
+    public = {peer: _vouched_keys(setup, peer, entry) for peer, entry in zip(present, keys, strict=True)}
     _require_holders(present, setup, "share holders that advertised keys")
     everyone = [key for pair in public.values() for key in pair] + [state.sealing.public, state.mask.public]
     if len(set(everyone)) != len(everyone):
@@ -161,20 +216,30 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
         t=setup.plan.threshold,
         random=derive_key(random, tags.SHAMIR_COEFFICIENTS, setup.digest),
     )
+    salts = _salts(setup, random, len(holders))
     peers: dict[int, Peer] = {}
     sealed: list[bytes] = []
-    for holder, share in zip(holders, shares, strict=True):
+    hashes: list[bytes] = []
+    for holder, share, salt in zip(holders, shares, salts, strict=True):
+        entries = tuple(limbs.astype("<u8").tobytes() + each for limbs, each in zip(share, salt, strict=True))
+        if state.identity is not None:
+            hashes += [entry_hash(setup, me, holder, purpose, entry) for purpose, entry in enumerate(entries)]
         if holder == me:
-            own_share = share[0]
+            own_entry = entries[0]
             continue
         sealing_key, mask_key = public[holder]
         secret = _agree(state.sealing, sealing_key, "share_keys")
         outgoing = _sealing_key(secret, setup, (me, state.sealing.public), (holder, sealing_key))
         incoming = _sealing_key(secret, setup, (holder, sealing_key), (me, state.sealing.public))
-        sealed.append(seal(outgoing, share.astype("<u8").tobytes(), associated_data=_channel(setup, me, holder)))
+        sealed.append(seal(outgoing, b"".join(entries), associated_data=_channel(setup, me, holder)))
         peers[holder] = Peer(mask_key, incoming)
-    following = ClientState2(setup, me, state.contribution, state.mask, seed, own_share, peers)
-    return following, ShareKeys(me, seed_commitment(setup, me, seed), b"".join(sealed))
+    advertised = {peer: sealing + mask for peer, (sealing, mask) in public.items()}
+    known = digest_of_keys(setup, advertised | {me: state.sealing.public + state.mask.public})
+    following = ClientState2(setup, me, state.contribution, state.identity, known, state.mask, seed, own_entry, peers)
+    commitment, published, signature = seed_commitment(setup, me, seed), b"".join(hashes), b""
+    if state.identity is not None:
+        signature = state.identity.sign(shares_statement(setup, me, commitment, published))
+    return following, ShareKeys(me, commitment, b"".join(sealed), published, signature)
 
 
 def client_masked_input(state: ClientState2, message: PeerShares, random: bytes) -> tuple[ClientState3, MaskedInput]:
@@ -184,16 +249,17 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
         random: not used; every mask comes from secrets agreed before.
     Raises:
         FaultyServerError: malformed, or shares from a client that did not advertise keys.
-        SuspectedPeerError: a sealed bundle does not open or holds no share.
+        SuspectedPeerError: a sealed bundle does not open, holds no share, or another than its dealer published.
         ThresholdError: fewer than t share holders shared their secrets.
         TypeError, ValueError, EncodingError: the contribution is not a vector of this plan.
     """
     del random
     setup, me = state.setup, state.position
-    present, bundles = _members(message.present, message.sealed, SEALED_BYTES, state, "masked_input")
+    size = sealed_bytes(setup) + hashes_bytes(setup)
+    present, bundles = _members(message.present, message.sealed, size, state, "masked_input")
     _require_subset(present, state.peers, "masked_input", "advertise keys")
     _require_holders(present, setup, "share holders that shared their secrets")
-    peer_shares = {peer: _open(state, peer, bundle) for peer, bundle in zip(present, bundles, strict=True)}
+    entries = {peer: _open(state, peer, bundle) for peer, bundle in zip(present, bundles, strict=True)}
     y = to_vector(state.contribution, setup.plan)
     masks = [(self_mask_key(setup, me, state.self_mask_seed), 1)]
     for peer in present:
@@ -201,7 +267,7 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
         masks.append(pairwise_mask_key(setup, (me, state.mask.public), (peer, state.peers[peer].mask_key), secret))
     add_masks(y, masks)
     reduce(y, setup.plan.modulus_bits)
-    following = ClientState3(setup, me, state.own_share, peer_shares)
+    following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, entries)
     return following, MaskedInput(me, pack(y, setup.plan.modulus_bits))
 
 
@@ -215,14 +281,92 @@ def client_unmask(state: ClientState3, message: Survivors, random: bytes) -> tup
         ThresholdError: fewer than t share holders survive, so that the sum cannot be recovered anyway.
     """
     del random
+    return None, _reveal(state, _survivors(state, message, "unmask"))
+
+
+def client_consistency_check(
+    state: ClientState3, message: Survivors, random: bytes
+) -> tuple[ClientState4, ConsistencyCheck]:
+    """Round 3, malicious server: sign who survived, with all that led there, before anything is revealed.
+
+    Args:
+        random: not used.
+    Raises:
+        FaultyServerError: malformed, or a survivor that never shared its secrets.
+        ThresholdError: fewer than t share holders survive, so that the sum cannot be recovered anyway.
+    """
+    del random
     setup, me = state.setup, state.position
-    survivors, _ = _members(message.present, b"", 0, state, "unmask")
-    _require_subset(survivors, state.peer_shares, "unmask", "share their secrets")
-    _require_holders(survivors, setup, "share holders that survive")
+    alive = _survivors(state, message, "consistency_check")
+    survived = np.zeros(setup.plan.clients, dtype=np.bool_)
+    survived[[me, *alive]] = True
+    statement = consistency_statement(setup, state.keys, survived)
+    if state.identity is None:  # the session refuses to begin like this
+        text = "no identity to sign with"
+        raise LocalProtocolError(text, round="consistency_check")
+    following = ClientState4(setup, me, state.own_entry, state.entries, alive, statement)
+    return following, ConsistencyCheck(me, state.identity.sign(statement))
+
+
+def client_unmask_agreed(state: ClientState4, message: PeerSignatures, random: bytes) -> tuple[None, UnmaskShares]:
+    """Round 4, malicious server: reveal shares once t clients, this one included, have signed the very same.
+
+    Args:
+        random: not used.
+    Raises:
+        FaultyServerError: malformed, a signature of a client that did not survive, or one over something else: other
+            survivors, keys or another model.
+        ThresholdError: fewer than t clients signed.
+    """
+    del random
+    setup = state.setup
+    signers, signatures = _members(message.present, message.signatures, SIGNATURE_BYTES, state, "unmask")
+    _require_subset(signers, dict.fromkeys(state.alive), "unmask", "survive")
+    _require_holders(signers, setup, "clients that signed who survived")
+    for signer, signature in zip(signers, signatures, strict=True):
+        try:
+            verify_signature(setup.identities[signer], state.statement, signature)
+        except DecodeError as error:
+            text = f"{setup.roster[signer]!r} has not signed the same survivors, keys and model as this client"
+            raise FaultyServerError(text, round="unmask", culprits=[SERVER]) from error
+    return None, _reveal(state, state.alive)
+
+
+def _survivors(state: ClientState3, message: Survivors, step: str) -> list[int]:
+    """Read which neighbours survived, and refuse those that cannot have, or too few."""
+    survivors, _ = _members(message.present, b"", 0, state, step)
+    _require_subset(survivors, state.entries, step, "share their secrets")
+    _require_holders(survivors, state.setup, "share holders that survive")
+    return survivors
+
+
+def _reveal(state: ClientState3 | ClientState4, survivors: list[int]) -> UnmaskShares:
+    """Choose one share of every peer that shared: of its self mask if it survived, of its mask key if not."""
     alive = set(survivors)
-    revealed = {peer: shares[0 if peer in alive else 1] for peer, shares in state.peer_shares.items()}
-    revealed[me] = state.own_share
-    return None, UnmaskShares(me, b"".join(revealed[peer].astype("<u8").tobytes() for peer in sorted(revealed)))
+    revealed = {peer: entries[0 if peer in alive else 1] for peer, entries in state.entries.items()}
+    revealed[state.position] = state.own_entry
+    return UnmaskShares(state.position, b"".join(revealed[peer] for peer in sorted(revealed)))
+
+
+def _salts(setup: Setup, random: bytes, holders: int) -> list[tuple[bytes, bytes]]:
+    """Derive two salts per share holder; empty ones where no hashes are published."""
+    if setup.plan.server != "malicious":
+        return [(b"", b"")] * holders
+    stream = keystream(derive_key(random, tags.SHARE_SALTS, setup.digest), 2 * SALT_BYTES * holders).tobytes()
+    pieces = cut(stream, SALT_BYTES, 2 * holders, "salts")
+    return list(zip(pieces[::2], pieces[1::2], strict=True))
+
+
+def _vouched_keys(setup: Setup, peer: int, entry: bytes) -> tuple[bytes, bytes]:
+    """Cut a peer's two public keys out of an entry, once its identity's signature over them holds."""
+    sealing_key, mask_key, signature = entry[:KEY_BYTES], entry[KEY_BYTES : 2 * KEY_BYTES], entry[2 * KEY_BYTES :]
+    if setup.plan.server == "malicious":
+        try:
+            verify_signature(setup.identities[peer], keys_statement(setup, peer, sealing_key, mask_key), signature)
+        except DecodeError as error:
+            text = f"the public keys of {setup.roster[peer]!r} are not signed by its identity"
+            raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
+    return sealing_key, mask_key
 
 
 def _sealing_key(secret: bytes, setup: Setup, sender: tuple[int, bytes], recipient: tuple[int, bytes]) -> bytes:
@@ -242,17 +386,31 @@ def _agree(pair: KeyPair, public: bytes, step: str) -> bytes:
         raise FaultyServerError(text, round=step, culprits=[SERVER]) from error
 
 
-def _open(state: ClientState2, peer: int, bundle: bytes) -> NDArray[np.uint64]:
-    channel = _channel(state.setup, peer, state.position)
+def _open(state: ClientState2, peer: int, bundle: bytes) -> tuple[bytes, bytes]:
+    """Open a peer's bundle: its two entries, checked against the hashes that it published."""
+    setup, me = state.setup, state.position
+    sealed, hashes = bundle[: sealed_bytes(setup)], bundle[sealed_bytes(setup) :]
     try:
-        return shares_from_bytes(open_sealed(state.peers[peer].incoming, bundle, associated_data=channel))
+        opened = open_sealed(state.peers[peer].incoming, sealed, associated_data=_channel(setup, peer, me))
+        first, second = cut(opened, entry_bytes(setup), 2, "shares")
+        for entry in (first, second):
+            shares_from_bytes(entry[:SHARE_BYTES])
     except DecodeError as error:
         text = f"the shares sealed by a peer are unusable: {error}"
-        raise SuspectedPeerError(text, round="masked_input", culprits=[state.setup.roster[peer]]) from error
+        raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]]) from error
+    ours = b"".join(entry_hash(setup, peer, me, i, entry) for i, entry in enumerate((first, second)))
+    if hashes and ours != hashes:
+        text = "the shares sealed by a peer are not those it published hashes of"
+        raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]])
+    return first, second
 
 
 def _members(
-    bitmap: bytes, data: bytes, size: int, state: ClientState1 | ClientState2 | ClientState3, step: str
+    bitmap: bytes,
+    data: bytes,
+    size: int,
+    state: ClientState1 | ClientState2 | ClientState3 | ClientState4,
+    step: str,
 ) -> tuple[list[int], list[bytes]]:
     """Read which neighbours a message names and cut its data accordingly; blame the server for what does not fit."""
     try:

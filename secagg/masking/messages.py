@@ -25,30 +25,39 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdvertiseKeys",
+    "ConsistencyCheck",
     "MaskedInput",
     "PeerKeys",
     "PeerShares",
+    "PeerSignatures",
     "ShareKeys",
     "Survivors",
     "UnmaskShares",
 ]
-SEALED_BYTES = 2 * SHARE_BYTES + TAG_BYTES
-"""One peer's share of the self-mask seed and of the mask key, sealed."""
+SIGNATURE_BYTES = 64
+SALT_BYTES = 16
+HASH_BYTES = 32
 
 
 class AdvertiseKeys(Message, frozen=True):
-    """Client -> server, round advertise_keys: the client's two fresh public keys, 32 bytes each."""
+    """Client -> server, round advertise_keys.
+
+    Attributes:
+        sealing_key, mask_key: the client's two fresh public keys, 32 bytes each.
+        signature: of its identity over them, 64 bytes; empty where the server is assumed honest.
+    """
 
     KIND: ClassVar[int] = 2
     NAME: ClassVar[str] = "advertise_keys"
 
     sealing_key: bytes
     mask_key: bytes
+    signature: bytes
 
     @classmethod
-    def max_payload(cls, setup: Setup) -> int:  # noqa: ARG003
+    def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return 2 * KEY_BYTES
+        return keys_bytes(setup)
 
 
 class PeerKeys(Message, frozen=True):
@@ -56,7 +65,7 @@ class PeerKeys(Message, frozen=True):
 
     Attributes:
         present: bitmap over the recipient's neighbours.
-        keys: per present neighbour, sealing key then mask key, 64 bytes.
+        keys: per present neighbour, sealing key then mask key, 64 bytes, and the 64-byte signature if there is one.
     """
 
     KIND: ClassVar[int] = 3
@@ -68,7 +77,7 @@ class PeerKeys(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + 2 * KEY_BYTES * setup.plan.degree
+        return bitmap_bytes(setup) + keys_bytes(setup) * setup.plan.degree
 
 
 class ShareKeys(Message, frozen=True):
@@ -76,7 +85,10 @@ class ShareKeys(Message, frozen=True):
 
     Attributes:
         commitment: 32 bytes that the self-mask seed determines and that do not reveal it.
-        sealed: one bundle of 96 bytes per neighbour that advertised keys.
+        sealed: one bundle per neighbour that advertised keys: its two entries (share of the self-mask seed, share of
+            the mask key), sealed.
+        hashes: against a malicious server, 64 bytes per share holder, this client included: of its two entries.
+        signature: of its identity over commitment and hashes, 64 bytes; empty like `hashes` otherwise.
     """
 
     KIND: ClassVar[int] = 4
@@ -84,11 +96,14 @@ class ShareKeys(Message, frozen=True):
 
     commitment: bytes
     sealed: bytes
+    hashes: bytes
+    signature: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return KEY_BYTES + SEALED_BYTES * setup.plan.degree
+        k = setup.plan.degree
+        return HASH_BYTES + sealed_bytes(setup) * k + hashes_bytes(setup) * (k + 1) + signature_bytes(setup)
 
 
 class PeerShares(Message, frozen=True):
@@ -96,7 +111,8 @@ class PeerShares(Message, frozen=True):
 
     Attributes:
         present: bitmap over the recipient's neighbours.
-        sealed: 96 bytes per present neighbour.
+        sealed: per present neighbour, the bundle it sealed to the recipient, and the hashes of its two entries if there
+            are any.
     """
 
     KIND: ClassVar[int] = 5
@@ -108,7 +124,7 @@ class PeerShares(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + SEALED_BYTES * setup.plan.degree
+        return bitmap_bytes(setup) + (sealed_bytes(setup) + hashes_bytes(setup)) * setup.plan.degree
 
 
 class MaskedInput(VectorMessage, frozen=True):
@@ -135,22 +151,82 @@ class Survivors(Message, frozen=True):
         return bitmap_bytes(setup)
 
 
+class ConsistencyCheck(Message, frozen=True):
+    """Client -> server, round consistency_check: its signature over whom it was told survived, 64 bytes."""
+
+    KIND: ClassVar[int] = 10
+    NAME: ClassVar[str] = "consistency_check"
+
+    signature: bytes
+
+    @classmethod
+    def max_payload(cls, setup: Setup) -> int:
+        """Return the most bytes of the variable fields."""
+        return signature_bytes(setup)
+
+
+class PeerSignatures(Message, frozen=True):
+    """Server -> client: signatures of neighbours over the same survivors.
+
+    Attributes:
+        present: bitmap over the recipient's neighbours.
+        signatures: 64 bytes per present neighbour.
+    """
+
+    KIND: ClassVar[int] = 11
+    NAME: ClassVar[str] = "peer_signatures"
+
+    present: bytes
+    signatures: bytes
+
+    @classmethod
+    def max_payload(cls, setup: Setup) -> int:
+        """Return the most bytes of the variable fields."""
+        return bitmap_bytes(setup) + signature_bytes(setup) * setup.plan.degree
+
+
 class UnmaskShares(Message, frozen=True):
     """Client -> server, round unmask: one share per peer (and its own), by ascending position.
 
     Attributes:
-        shares: 40 bytes each: the self-mask share of a survivor, the mask-key share of a dropout.
+        entries: each a share (40 bytes) and its salt, if there is one: of the self mask of a survivor, of the mask key
+            of a dropout.
     """
 
     KIND: ClassVar[int] = 8
     NAME: ClassVar[str] = "unmask"
 
-    shares: bytes
+    entries: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return SHARE_BYTES * (setup.plan.degree + 1)
+        return entry_bytes(setup) * (setup.plan.degree + 1)
+
+
+def signature_bytes(setup: Setup) -> int:
+    """Return the length of a signature: 0 where the server is assumed honest."""
+    return SIGNATURE_BYTES if setup.plan.server == "malicious" else 0
+
+
+def entry_bytes(setup: Setup) -> int:
+    """Return the length of one share and its salt, if there is one."""
+    return SHARE_BYTES + (SALT_BYTES if setup.plan.server == "malicious" else 0)
+
+
+def sealed_bytes(setup: Setup) -> int:
+    """Return the length of one peer's two entries, sealed."""
+    return 2 * entry_bytes(setup) + TAG_BYTES
+
+
+def hashes_bytes(setup: Setup) -> int:
+    """Return the length of the hashes of one peer's two entries: 0 where the server is assumed honest."""
+    return 2 * HASH_BYTES if setup.plan.server == "malicious" else 0
+
+
+def keys_bytes(setup: Setup) -> int:
+    """Return the length of one client's public keys and their signature."""
+    return 2 * KEY_BYTES + signature_bytes(setup)
 
 
 def bitmap_bytes(setup: Setup) -> int:
@@ -188,4 +264,4 @@ def cut(data: bytes, size: int, count: int, what: str) -> Sequence[bytes]:
     if len(data) != size * count:
         msg = f"expected {count} {what} of {size} bytes, got {len(data)} bytes"
         raise DecodeError(msg)
-    return [data[at : at + size] for at in range(0, len(data), size)]
+    return [data[size * i : size * (i + 1)] for i in range(count)]

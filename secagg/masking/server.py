@@ -3,8 +3,9 @@
 A dropout is a missing key in the inbox. One step is a fold instead: masked inputs are added to a running sum as they
 arrive, so memory is one vector whatever the number of clients, and masks are regenerated stream by stream.
 
-The server is trusted to follow the protocol here; what it holds never includes a client's vector, and a secret it
-rebuilds is a survivor's self-mask seed or a dropout's mask key, never both of one client.
+This is the server that follows the protocol: what it holds never includes a client's vector, and a secret it rebuilds
+is a survivor's self-mask seed or a dropout's mask key, never both of one client. What another server could do is the
+clients' concern. It checks what clients sign before it passes it on, so that they may blame it for what does not hold.
 Source: Bonawitz et al. 2017, Fig. 4; Bell et al. 2020, Alg. 2.
 """
 
@@ -15,28 +16,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secagg.encoding.packing import Words, add_packed, reduce, word_dtype
-from secagg.errors import DecodeError, FaultyClientError, SuspectedPeerError, ThresholdError
+from secagg.encoding.packing import Words, add_packed, word_dtype
+from secagg.errors import DecodeError, SuspectedPeerError, ThresholdError
 from secagg.masking.messages import (
-    SEALED_BYTES,
+    HASH_BYTES,
     AdvertiseKeys,
     MaskedInput,
     PeerKeys,
     PeerShares,
     ShareKeys,
     Survivors,
-    UnmaskShares,
     cut,
-    to_bitmap,
+    hashes_bytes,
+    sealed_bytes,
 )
-from secagg.masking.streams import pairwise_mask_key, seed_commitment, self_mask_key
+from secagg.masking.parties import (
+    bitmap_for,
+    check_signature,
+    faulty,
+    hashes_for,
+    mask_of,
+    peers_among,
+    require_holders,
+)
+from secagg.masking.transcript import (
+    consistency_statement,
+    digest_of_keys,
+    keys_statement,
+    shares_statement,
+)
+from secagg.masking.unmasking import ServerState4, ServerState5, owners_to_rebuild
 from secagg.primitives.keys import KEY_BYTES, KeyPair
-from secagg.primitives.prg import add_masks
-from secagg.primitives.shamir import LIMBS, SHARE_BYTES, combine, shares_from_bytes
-from secagg.rounds import Outbox, Outcome, invite
+from secagg.rounds import Outbox, invite
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -47,16 +61,14 @@ __all__ = [
     "ServerState1",
     "ServerState2",
     "ServerState3",
-    "ServerState4",
     "server_add_masked_input",
     "server_advertise_keys",
     "server_check_keys",
     "server_check_shares",
-    "server_check_unmask",
     "server_masked_input",
+    "server_masked_input_to_sign",
     "server_open",
     "server_share_keys",
-    "server_unmask",
 ]
 
 _PROBE = KeyPair.from_private(bytes(KEY_BYTES))
@@ -101,32 +113,19 @@ class ServerState3:
     """Adds up `MaskedInput` from those who shared (U2).
 
     Attributes:
+        keys, advertised: as before.
         commitments: to their self-mask seeds, by position.
+        hashes: of their shares, by position: 64 bytes per holder; empty where the server is assumed honest.
         shared: (n,) bool, who they are.
         total: (length,) words, the running sum; owned by this state and moved on.
     """
 
     setup: Setup
     keys: Mapping[int, AdvertiseKeys]
+    advertised: NDArray[np.bool_]
     commitments: Mapping[int, bytes]
+    hashes: Mapping[int, bytes]
     shared: NDArray[np.bool_]
-    total: Words = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ServerState4:
-    """Collects `UnmaskShares` from the survivors (U3).
-
-    Attributes:
-        shared, survived: (n,) bool.
-        commitments, total: as before; unmasking uses the total up.
-    """
-
-    setup: Setup
-    keys: Mapping[int, AdvertiseKeys]
-    commitments: Mapping[int, bytes]
-    shared: NDArray[np.bool_]
-    survived: NDArray[np.bool_]
     total: Words = field(repr=False)
 
 
@@ -140,13 +139,19 @@ def server_check_keys(state: ServerState1, message: AdvertiseKeys) -> None:
     """Refuse keys of the wrong length, points of low order, one key for both purposes, and a key already advertised.
 
     Raises:
-        FaultyClientError: a malformed or low-order key (it would agree on a secret everybody knows), or a single key.
+        FaultyClientError: a malformed or low-order key (it would agree on a secret everybody knows), a single key, or
+            keys that its identity has not signed.
         SuspectedPeerError: another client advertised the same key; one of the two copied it.
     """
     setup = state.setup
-    if message.sealing_key == message.mask_key:
-        raise _faulty(setup, message.client, "one key for sealing and for masks", "advertise_keys")
     keys = (message.sealing_key, message.mask_key)
+    if setup.plan.server == "malicious":
+        statement = keys_statement(setup, message.client, *keys)
+        check_signature(setup, message.client, statement, message.signature, "advertise_keys")
+    elif message.signature:
+        raise faulty(setup, message.client, "a signature where none is asked for", "advertise_keys")
+    if message.sealing_key == message.mask_key:
+        raise faulty(setup, message.client, "one key for sealing and for masks", "advertise_keys")
     for key in keys:
         if key in state.owners:
             culprits = [setup.roster[client] for client in sorted((message.client, state.owners[key]))]
@@ -157,7 +162,7 @@ def server_check_keys(state: ServerState1, message: AdvertiseKeys) -> None:
             _PROBE.agree(key)
     except ValueError as error:
         text = "a public key is not a valid X25519 point"
-        raise _faulty(setup, message.client, text, "advertise_keys") from error
+        raise faulty(setup, message.client, text, "advertise_keys") from error
     state.owners.update(dict.fromkeys(keys, message.client))
 
 
@@ -168,29 +173,36 @@ def server_advertise_keys(state: ServerState1, inbox: Mapping[int, AdvertiseKeys
         ThresholdError: someone has fewer than t share holders left.
     """
     setup = state.setup
-    present = _mask(setup, inbox)
-    _require_holders(setup, inbox, present, "share holders that advertised keys")
+    present = mask_of(setup, inbox)
+    require_holders(setup, inbox, present, "share holders that advertised keys")
     outbox: Outbox = {}
     for client in inbox:
-        peers = _peers(setup, client, present)
-        keys = b"".join(inbox[peer].sealing_key + inbox[peer].mask_key for peer in peers)
-        outbox[client] = PeerKeys(client, _bitmap(setup, client, present), keys)
+        peers = peers_among(setup, client, present)
+        keys = b"".join(inbox[peer].sealing_key + inbox[peer].mask_key + inbox[peer].signature for peer in peers)
+        outbox[client] = PeerKeys(client, bitmap_for(setup, client, present), keys)
     return ServerState2(setup, dict(inbox), present), outbox
 
 
 def server_check_shares(state: ServerState2, message: ShareKeys) -> None:
-    """Refuse a malformed commitment, and a number of sealed bundles other than that of neighbours with keys.
+    """Refuse a malformed commitment, and a number of sealed bundles or hashes other than that of their recipients.
 
     Raises:
-        FaultyClientError: so.
+        FaultyClientError: so, or not signed by its identity.
     """
-    if len(message.commitment) != KEY_BYTES:
-        raise _faulty(state.setup, message.client, f"a commitment has {KEY_BYTES} bytes", "share_keys")
-    recipients = _peers(state.setup, message.client, state.advertised)
+    setup, client = state.setup, message.client
+    if len(message.commitment) != HASH_BYTES:
+        raise faulty(setup, client, f"a commitment has {HASH_BYTES} bytes", "share_keys")
+    recipients = peers_among(setup, client, state.advertised)
     try:
-        cut(message.sealed, SEALED_BYTES, len(recipients), "sealed bundles")
+        cut(message.sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
+        cut(message.hashes, hashes_bytes(setup), len(recipients) + 1, "pairs of hashes")
     except DecodeError as error:
-        raise _faulty(state.setup, message.client, str(error), "share_keys") from error
+        raise faulty(setup, client, str(error), "share_keys") from error
+    if setup.plan.server == "malicious":
+        statement = shares_statement(setup, client, message.commitment, message.hashes)
+        check_signature(setup, client, statement, message.signature, "share_keys")
+    elif message.signature:
+        raise faulty(setup, client, "a signature where none is asked for", "share_keys")
 
 
 def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tuple[ServerState3, Outbox]:
@@ -200,22 +212,23 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
         ThresholdError: someone has fewer than t share holders left.
     """
     setup = state.setup
-    shared = _mask(setup, inbox)
-    _require_holders(setup, inbox, shared, "share holders that shared their secrets")
+    shared = mask_of(setup, inbox)
+    require_holders(setup, inbox, shared, "share holders that shared their secrets")
     mail: dict[int, list[bytes]] = {client: [] for client in inbox}
     for sender in sorted(inbox):  # ascending, so that every recipient's bundles are too
-        recipients = _peers(setup, sender, state.advertised)
-        bundles = cut(inbox[sender].sealed, SEALED_BYTES, len(recipients), "sealed bundles")
+        recipients = peers_among(setup, sender, state.advertised)
+        bundles = cut(inbox[sender].sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
         for recipient, bundle in zip(recipients, bundles, strict=True):
             if recipient in mail:
-                mail[recipient].append(bundle)
+                mail[recipient].append(bundle + hashes_for(setup, state.advertised, inbox[sender].hashes, recipient))
     outbox: Outbox = {
-        client: PeerShares(client, _bitmap(setup, client, shared), b"".join(bundles))
+        client: PeerShares(client, bitmap_for(setup, client, shared), b"".join(bundles))
         for client, bundles in mail.items()
     }
     total = np.zeros(setup.plan.length, dtype=word_dtype(setup.plan.modulus_bits))
     commitments = {client: message.commitment for client, message in inbox.items()}
-    return ServerState3(setup, state.keys, commitments, shared, total), outbox
+    hashes = {client: message.hashes for client, message in inbox.items()}
+    return ServerState3(setup, state.keys, state.advertised, commitments, hashes, shared, total), outbox
 
 
 def server_add_masked_input(state: ServerState3, message: MaskedInput) -> ServerState3:
@@ -227,7 +240,7 @@ def server_add_masked_input(state: ServerState3, message: MaskedInput) -> Server
     try:
         add_packed(message.vector, state.setup.plan.modulus_bits, state.total)
     except DecodeError as error:
-        raise _faulty(state.setup, message.client, str(error), "masked_input") from error
+        raise faulty(state.setup, message.client, str(error), "masked_input") from error
     return state
 
 
@@ -244,132 +257,20 @@ def server_masked_input(state: ServerState3, arrived: Collection[int]) -> tuple[
     least = setup.plan.least_survivors
     if len(arrived) < least:
         raise ThresholdError(needed=least, survivors=len(arrived), what="clients that delivered a masked input")
-    survived = _mask(setup, arrived)
-    following = ServerState4(setup, state.keys, state.commitments, state.shared, survived, state.total)
-    _require_holders(setup, _owners_to_rebuild(following), survived, "share holders that survive")
-    return following, {client: Survivors(client, _bitmap(setup, client, survived)) for client in sorted(arrived)}
+    survived = mask_of(setup, arrived)
+    following = ServerState4(
+        setup, state.keys, state.advertised, state.commitments, state.hashes, state.shared, survived, state.total
+    )
+    require_holders(setup, owners_to_rebuild(following), survived, "share holders that survive")
+    return following, {client: Survivors(client, bitmap_for(setup, client, survived)) for client in sorted(arrived)}
 
 
-def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
-    """Refuse a wrong number of shares, or shares outside the field.
+def server_masked_input_to_sign(state: ServerState3, arrived: Collection[int]) -> tuple[ServerState5, Outbox]:
+    """Tell the survivors who survived, and ask them to sign it.
 
-    Raises:
-        FaultyClientError: so.
+    Args, Raises: as `server_masked_input`.
     """
-    expected = len(_share_owners(state, message.client))
-    try:
-        cut(message.shares, SHARE_BYTES, expected, "shares")
-        shares_from_bytes(message.shares)
-    except DecodeError as error:
-        raise _faulty(state.setup, message.client, str(error), "unmask") from error
-
-
-def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tuple[Outcome, Outbox]:
-    """Rebuild the survivors' self masks and the dropouts' pairwise masks, and remove them from the sum.
-
-    Returns: the sum modulo 2^modulus_bits of the survivors' vectors; nothing is sent.
-    Raises:
-        ThresholdError: fewer than t shares of some secret arrived; the state stands, so late shares still help.
-        SuspectedPeerError: shares do not combine to a secret, or to another than was committed to or advertised.
-    """
-    setup = state.setup
-    owners = _owners_to_rebuild(state)
-    _require_holders(setup, owners, _mask(setup, inbox), "share holders that sent shares")
-    secrets = _rebuild(state, owners, inbox)
-    masks = list(_masks_to_remove(state, secrets))
-    add_masks(state.total, masks)
-    reduce(state.total, setup.plan.modulus_bits)
-    state.total.flags.writeable = False
-    return Outcome(state.total, np.flatnonzero(state.survived).tolist()), {}
-
-
-def _rebuild(state: ServerState4, owners: list[int], inbox: Mapping[int, UnmaskShares]) -> dict[int, bytes]:
-    """Combine t shares of every owner's secret; owners whose t holders are the same are combined together."""
-    setup, t = state.setup, state.setup.plan.threshold
-    row_of = np.full(setup.plan.clients, -1)
-    row_of[owners] = np.arange(len(owners))
-    points = np.zeros((len(owners), t), dtype=np.uint64)
-    shares = np.zeros((len(owners), t, LIMBS), dtype=np.uint64)
-    filled = np.zeros(len(owners), dtype=np.int64)
-    for holder in sorted(inbox):
-        rows = row_of[_share_owners(state, holder)]
-        useful = (rows >= 0) & (filled[rows] < t)
-        rows = rows[useful]
-        points[rows, filled[rows]] = holder + 1
-        shares[rows, filled[rows]] = shares_from_bytes(inbox[holder].shares)[useful]
-        filled[rows] += 1
-    secrets: dict[int, bytes] = {}
-    distinct, group_of = np.unique(points, axis=0, return_inverse=True)
-    for group, xs in enumerate(distinct):
-        rows = np.flatnonzero(group_of.reshape(-1) == group)
-        try:
-            found = combine(xs, shares[rows].swapaxes(0, 1), t=t)
-        except DecodeError as error:
-            culprits = [setup.roster[int(x) - 1] for x in xs]
-            raise SuspectedPeerError(str(error), round="unmask", culprits=culprits) from error
-        secrets |= {owners[row]: secret for row, secret in zip(rows.tolist(), found, strict=True)}
-    return secrets
-
-
-def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield the survivors' self masks, and the masks that survivors share with dropouts, signed for removal."""
-    setup = state.setup
-    for owner, secret in secrets.items():
-        if state.survived[owner]:
-            if seed_commitment(setup, owner, secret) != state.commitments[owner]:
-                raise _misfit(setup, owner, "seed than was committed to")
-            yield self_mask_key(setup, owner, secret), -1
-            continue
-        pair = KeyPair.from_private(secret)
-        if pair.public != state.keys[owner].mask_key:
-            raise _misfit(setup, owner, "mask key than was advertised")
-        for survivor in _peers(setup, owner, state.survived):
-            public = state.keys[survivor].mask_key
-            key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), pair.agree(public))
-            yield key, -sign
-
-
-def _owners_to_rebuild(state: ServerState4) -> list[int]:
-    """Survivors (self mask) and dropouts that share a mask with one (mask key), ascending."""
-    dropouts: list[int] = np.flatnonzero(state.shared & ~state.survived).tolist()
-    needed = [client for client in dropouts if _peers(state.setup, client, state.survived)]
-    return sorted([*np.flatnonzero(state.survived).tolist(), *needed])
-
-
-def _share_owners(state: ServerState4, holder: int) -> list[int]:
-    """Whose shares a survivor sends, in order: its own and those of its neighbours that shared."""
-    return sorted([holder, *_peers(state.setup, holder, state.shared)])
-
-
-def _mask(setup: Setup, positions: Iterable[int]) -> NDArray[np.bool_]:
-    mask = np.zeros(setup.plan.clients, dtype=np.bool_)
-    mask[list(positions)] = True
-    return mask
-
-
-def _peers(setup: Setup, client: int, members: NDArray[np.bool_]) -> list[int]:
-    """The client's neighbours among `members`, ascending."""
-    neighbours = setup.graph.neighbours(client)
-    peers: list[int] = neighbours[members[neighbours]].tolist()
-    return peers
-
-
-def _bitmap(setup: Setup, client: int, members: NDArray[np.bool_]) -> bytes:
-    return to_bitmap(members[setup.graph.neighbours(client)])
-
-
-def _require_holders(setup: Setup, owners: Iterable[int], holders: NDArray[np.bool_], what: str) -> None:
-    """Raise unless every owner has t holders (itself and its neighbours) left."""
-    counts = [int(holders[setup.graph.neighbours(owner)].sum()) + int(holders[owner]) for owner in owners]
-    if min(counts, default=0) < setup.plan.threshold:
-        raise ThresholdError(needed=setup.plan.threshold, survivors=min(counts, default=0), what=what)
-
-
-def _misfit(setup: Setup, owner: int, what: str) -> SuspectedPeerError:
-    holders = sorted([owner, *setup.graph.neighbours(owner).tolist()])
-    text = f"the shares rebuild another {what}: {setup.roster[owner]!r} dealt wrong shares or a holder changed one"
-    return SuspectedPeerError(text, round="unmask", culprits=[setup.roster[holder] for holder in holders])
-
-
-def _faulty(setup: Setup, client: int, text: str, step: str) -> FaultyClientError:
-    return FaultyClientError(text, round=step, culprits=[setup.roster[client]])
+    unmasking, outbox = server_masked_input(state, arrived)
+    keys = {client: each.sealing_key + each.mask_key for client, each in state.keys.items()}
+    statement = consistency_statement(state.setup, digest_of_keys(state.setup, keys), unmasking.survived)
+    return ServerState5(state.setup, statement, unmasking), outbox

@@ -33,7 +33,7 @@ def pairwise_mask_key(setup: Setup, me: tuple[int, bytes], peer: tuple[int, byte
     """
     low, high = sorted((me, peer))
     parties = [part for position, public in (low, high) for part in (position_bytes(position), public)]
-    return derive_key(secret, tags.PAIRWISE_MASK, setup.digest, *parties), 1 if me == low else -1
+    return derive_key(secret, tags.PAIRWISE_MASK, setup.digest, setup.model, *parties), 1 if me == low else -1
 
 
 def position_bytes(position: int) -> bytes:

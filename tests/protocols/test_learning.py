@@ -23,7 +23,7 @@ from protocols.tasks import load_task
 from protocols.training import Federation
 from secagg import EncodingError, Layout, PlanError, Setup, ThresholdError, Trace
 from secagg.params import Masking
-from secagg.session import steps_of
+from secagg.transitions import steps_of
 
 HEART = load_task("heart")
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from secagg import Client, Counts, Plan, Server, Setup
-from secagg.session import steps_of
+from secagg.identity import Identity
+from secagg.transitions import steps_of
 
 SESSION = bytes(range(16))
 CODEC_MAXIMUM = 1_000
@@ -23,6 +24,8 @@ def make_plan(
     dropouts: int | None = None,
     length: int = 5,
     masking: Any = "masking",
+    server: Any = "semi-honest",
+    corrupted: int = 0,
 ) -> Plan:
     """A plan outside the planner: any degree and threshold that `Plan` accepts, and any number of dropouts."""
     codec = Counts(dimension=length, maximum=CODEC_MAXIMUM, clients=n)
@@ -36,8 +39,23 @@ def make_plan(
         degree=k,
         masking=masking,
         encoding=codec.digest,
+        server=server,
+        corrupted=corrupted,
         dropouts=n - 1 if dropouts is None else dropouts,
     )
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A roster as tests need it: identities and nothing else."""
+
+    members: dict[Any, bytes]
+    digest: bytes = bytes(32)
+
+
+def identity_of(client: int) -> Identity:
+    """The identity of a test's client, the same every time."""
+    return Identity.from_private(bytes([client + 1]) * 32)
 
 
 def vectors(n: int, length: int = 5) -> dict[int, np.ndarray[Any, Any]]:
@@ -55,17 +73,31 @@ class Rig:
     plan: Plan
     round: int = 0
     session: bytes = SESSION
+    model: bytes = b""
     roster: list[Any] = field(default_factory=list)
     inputs: dict[int, Any] = field(default_factory=dict)
     log: dict[tuple[str, str, Any], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.roster = self.roster or list(range(self.plan.clients))
-        self.setup = Setup(plan=self.plan, roster=self.roster, session=self.session, round=self.round)
+        trusted = self.plan.server == "semi-honest"
+        positions = range(self.plan.clients)
+        self.identities = {} if trusted else {i: identity_of(i) for i in positions}
+        members = Pinned({self.roster[i]: identity.public for i, identity in self.identities.items()})
+        self.setup = Setup(
+            plan=self.plan,
+            roster=self.roster if trusted else members,
+            session=self.session,
+            round=self.round,
+            model=self.model,
+            assume_honest_server=trusted,
+        )
         self.inputs = self.inputs or vectors(self.plan.clients, self.plan.length)
         self.server = Server(self.setup)
-        self.clients = {i: Client(self.setup, self.roster[i], self.inputs[i]) for i in range(self.plan.clients)}
-        self.steps = steps_of(self.plan.masking)
+        self.clients = {
+            i: Client(self.setup, self.roster[i], self.inputs[i], identity=self.identities.get(i)) for i in positions
+        }
+        self.steps = steps_of(self.plan.masking, self.plan.server)
         self.outbox: dict[Any, bytes] = {}
 
     def ask(self, step: str) -> dict[Any, bytes]:

@@ -30,7 +30,7 @@ from secagg.masking.messages import (
 from secagg.plain import Upload
 from secagg.primitives.keys import KeyPair
 from secagg.rounds import Invitation
-from secagg.session import steps_of
+from secagg.transitions import steps_of
 from secagg.wire import Message, decode, encode
 from tests.secagg.rig import Rig, make_plan
 
@@ -317,7 +317,7 @@ def test_unused_bits_in_a_masked_input_are_blamed_on_the_client() -> None:
 def test_a_client_that_reveals_malformed_shares_is_blamed(case: str) -> None:
     rig = at("unmask")
     rig.answer("unmask", 1)
-    shares = decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).shares
+    shares = decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).entries
     forged = {"short": shares[:-40], "long": shares + bytes(40), "outside the field": b"\xff" * 8 + shares[8:]}[case]
     with pytest.raises(FaultyClientError) as caught:
         rig.server.receive(1, encode(UnmaskShares(1, forged), rig.setup))
@@ -328,7 +328,7 @@ def test_shares_sent_in_the_wrong_order_are_noticed_when_secrets_are_rebuilt() -
     rig = at("unmask")
     for i in range(4):
         rig.answer("unmask", i)
-    shares = decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).shares
+    shares = decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).entries
     wrong = shares[40:] + shares[:40]
     for i in (0, 2, 3):
         rig.server.receive(i, rig.log["unmask", "up", i])

@@ -8,11 +8,11 @@ import pytest
 from rich.pretty import pretty_repr
 
 import secagg.masking.client as client_steps
-import secagg.masking.server as server_steps
+import secagg.masking.unmasking as server_steps
 from secagg import DecodeError, LocalProtocolError, SecAggError, Setup
 from secagg.encoding.packing import Words
 from secagg.masking.client import _channel, _sealing_key
-from secagg.masking.messages import SEALED_BYTES, AdvertiseKeys, ShareKeys, Survivors, UnmaskShares
+from secagg.masking.messages import AdvertiseKeys, ShareKeys, Survivors, UnmaskShares, sealed_bytes
 from secagg.primitives.aead import open_sealed
 from secagg.primitives.keys import KeyPair
 from secagg.primitives.shamir import combine, shares_from_bytes
@@ -41,7 +41,7 @@ def rebuilt_mask_key(rig: Rig) -> KeyPair:
     """What the server can compute: the dropout's mask key from the shares that survivors revealed."""
     shares, points = [], []
     for holder in (0, 1, 3, 4):
-        revealed = shares_from_bytes(decode(UnmaskShares, rig.log["unmask", "up", holder], rig.setup).shares)
+        revealed = shares_from_bytes(decode(UnmaskShares, rig.log["unmask", "up", holder], rig.setup).entries)
         shares.append(revealed[DROPOUT])  # owners ascend from 0, and everybody shared
         points.append(holder + 1)
     secret = combine(np.array(points, dtype=np.uint64), np.stack(shares)[:, None, :], t=rig.plan.threshold)[0]
@@ -57,14 +57,16 @@ def openable(rig: Rig, pair: KeyPair, owner: int) -> int:
         for sender, recipient in ((owner, peer), (peer, owner)):
             recipients = [i for i in range(5) if i != sender]
             sealed = decode(ShareKeys, rig.log["share_keys", "up", sender], setup).sealed
-            at = SEALED_BYTES * recipients.index(recipient)
+            at = sealed_bytes(setup) * recipients.index(recipient)
             for peer_key, mine in product(
                 (public[peer].sealing_key, public[peer].mask_key), (pair.public, public[owner].sealing_key)
             ):
                 ends = {owner: (owner, mine), peer: (peer, peer_key)}
                 key = _sealing_key(pair.agree(peer_key), setup, ends[sender], ends[recipient])
                 try:
-                    open_sealed(key, sealed[at : at + SEALED_BYTES], associated_data=_channel(setup, sender, recipient))
+                    open_sealed(
+                        key, sealed[at : at + sealed_bytes(setup)], associated_data=_channel(setup, sender, recipient)
+                    )
                 except DecodeError:
                     continue
                 opened += 1
@@ -90,7 +92,7 @@ def test_each_client_is_opened_in_exactly_one_of_its_two_secrets() -> None:
     for i in rig.ask("unmask"):
         rig.server.receive(i, rig.answer("unmask", i))
     revealed = np.stack(
-        [shares_from_bytes(decode(UnmaskShares, rig.log["unmask", "up", i], rig.setup).shares) for i in (0, 1, 3, 4)]
+        [shares_from_bytes(decode(UnmaskShares, rig.log["unmask", "up", i], rig.setup).entries) for i in (0, 1, 3, 4)]
     )
     opened = combine(np.array([1, 2, 4, 5], dtype=np.uint64), revealed, t=rig.plan.threshold)
     assert opened == [keys[i] if i == DROPOUT else seeds[i] for i in range(5)]
@@ -138,7 +140,7 @@ def test_the_same_randomness_gives_other_keys_in_another_round_session_or_plan()
         (make_plan(5), 0, b"\x01" * 16),
         (make_plan(5, threshold=5), 0, bytes(16)),
     ):
-        setup = Setup(plan=plan, roster=range(5), session=session, round=number)
+        setup = Setup(plan=plan, roster=range(5), session=session, round=number, assume_honest_server=True)
         inviting = invite(setup)[0]
         assert isinstance(inviting, Invitation)
         _, message = client_advertise_keys(ClientState0(setup, 0, lambda: np.zeros(5, np.uint16)), inviting, bytes(32))
@@ -173,11 +175,11 @@ def test_no_state_session_or_error_shows_a_secret() -> None:
             pairs = [getattr(state, name) for name in ("sealing", "mask") if hasattr(state, name)]
             secrets += [pair.private_bytes() for pair in pairs]
             if hasattr(state, "self_mask_seed"):
-                secrets += [state.self_mask_seed, state.own_share.tobytes()]
+                secrets += [state.self_mask_seed, state.own_entry]
                 secrets += [peer.incoming for peer in state.peers.values()]
                 shown += [repr(state.peers), pretty_repr(state)]
-            if hasattr(state, "peer_shares"):
-                secrets += [shares[purpose].tobytes() for shares in state.peer_shares.values() for purpose in (0, 1)]
+            if hasattr(state, "entries"):
+                secrets += [entry for entries in state.entries.values() for entry in entries]
             shown += errors_of(rig, i)
             rig.server.receive(i, rig.answer(step, i))
     rig.server.close_round()

@@ -11,7 +11,6 @@ import pytest
 import rich.pretty
 
 import secagg
-import secagg.masking.server as server_steps
 from secagg import (
     Client,
     Counts,
@@ -22,6 +21,7 @@ from secagg import (
     FaultyServerError,
     LocalProtocolError,
     PlanError,
+    PolicyError,
     RemoteProtocolError,
     SecAggError,
     SuspectedPeerError,
@@ -30,6 +30,7 @@ from secagg import (
     simulate,
 )
 from secagg.encoding.packing import Words
+from secagg.masking import server, unmasking
 from secagg.masking.messages import ShareKeys, UnmaskShares
 from secagg.wire import decode, encode
 from tests.secagg.rig import Rig, make_plan
@@ -39,6 +40,7 @@ ERRORS: list[SecAggError] = [
     DecodeError("a"),
     EncodingError("a"),
     PlanError("a"),
+    PolicyError(rule="min_clients", asked=2, allowed=3),
     VersionError(ours=1, theirs=2),
     ThresholdError(needed=3, survivors=2, what="clients"),
     LocalProtocolError("a", round="unmask"),
@@ -153,7 +155,8 @@ def test_work_interrupted_halfway_never_becomes_a_sum(
     rig.run(until="masked_input")
     rig.ask("masked_input")
     answers = {i: rig.answer("masked_input", i) for i in range(4)}
-    real = getattr(server_steps, where)
+    module = server if where == "add_packed" else unmasking
+    real = getattr(module, where)
 
     def interrupted(*arguments: Any) -> None:
         real(*arguments)
@@ -161,7 +164,7 @@ def test_work_interrupted_halfway_never_becomes_a_sum(
 
     if where == "add_packed":
         rig.server.receive(0, answers[0])
-        monkeypatch.setattr(server_steps, where, interrupted)
+        monkeypatch.setattr(module, where, interrupted)
         with pytest.raises(interruption):
             rig.server.receive(1, answers[1])
         again: Callable[[], Any] = lambda: rig.server.receive(1, answers[1])  # noqa: E731 -- one line either way
@@ -170,7 +173,7 @@ def test_work_interrupted_halfway_never_becomes_a_sum(
             rig.server.receive(i, answer)
         for i in rig.ask("unmask"):
             rig.server.receive(i, rig.answer("unmask", i))
-        monkeypatch.setattr(server_steps, where, interrupted)
+        monkeypatch.setattr(module, where, interrupted)
         with pytest.raises(interruption):
             rig.server.close_round()
         again = rig.server.close_round
@@ -188,7 +191,7 @@ def test_a_share_changed_by_one_is_noticed_before_a_wrong_mask_is_removed(owner:
     rig.ask("unmask")
     for i in range(4):
         rig.answer("unmask", i)
-    shares = bytearray(decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).shares)
+    shares = bytearray(decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).entries)
     shares[40 * owner] ^= 1
     for i in (0, 2, 3):
         rig.server.receive(i, rig.log["unmask", "up", i])
@@ -208,7 +211,7 @@ def test_a_commitment_to_another_seed_is_noticed() -> None:
         answer = rig.answer("share_keys", i)
         if i == 2:
             sealed = decode(ShareKeys, answer, rig.setup).sealed
-            answer = encode(ShareKeys(2, bytes(32), sealed), rig.setup)
+            answer = encode(ShareKeys(2, bytes(32), sealed, b"", b""), rig.setup)
         rig.server.receive(i, answer)
     for step in ("masked_input", "unmask"):
         for i in rig.ask(step):
@@ -224,7 +227,7 @@ def test_a_commitment_of_the_wrong_length_is_blamed_on_the_client(commitment: by
     rig.ask("share_keys")
     sealed = decode(ShareKeys, rig.answer("share_keys", 2), rig.setup).sealed
     with pytest.raises(FaultyClientError) as caught:
-        rig.server.receive(2, encode(ShareKeys(2, commitment, sealed), rig.setup))
+        rig.server.receive(2, encode(ShareKeys(2, commitment, sealed, b"", b""), rig.setup))
     assert caught.value.culprits == (2,)
 
 
@@ -247,6 +250,6 @@ def test_vectors_and_totals_of_another_encoding_are_refused() -> None:
 
 
 def test_rich_and_inspection_show_no_field_of_a_message() -> None:
-    message = ShareKeys(1, b"\x07" * 32, b"\x08" * 96)
+    message = ShareKeys(1, b"\x07" * 32, b"\x08" * 96, b"", b"")
     assert rich.pretty.pretty_repr(message).count("\\x0") == 0
     assert "client=1" in rich.pretty.pretty_repr(message)

@@ -16,12 +16,12 @@ from secagg.rounds import Invitation
 from secagg.wire import Message, _check, decode, encode, kind_of
 from tests.secagg.rig import SESSION, make_plan
 
-SETUP = Setup(plan=make_plan(5), roster=range(5), session=SESSION, round=1)
+SETUP = Setup(plan=make_plan(5), roster=range(5), session=SESSION, round=1, assume_honest_server=True)
 MESSAGES: list[Message] = [
     Invitation(3, SESSION, 1, SETUP.plan.digest, SETUP.roster_digest),
-    AdvertiseKeys(3, bytes(32), b"\x01" * 32),
+    AdvertiseKeys(3, bytes(32), b"\x01" * 32, b""),
     PeerKeys(0, b"\x0f", bytes(4 * 64)),
-    ShareKeys(4, b"\x02" * 32, bytes(4 * 96)),
+    ShareKeys(4, b"\x02" * 32, bytes(4 * 96), b"", b""),
     PeerShares(2, b"\x03", bytes(2 * 96)),
     MaskedInput(1, memoryview(bytes(9))),
     Survivors(2, b"\x0b"),
@@ -72,10 +72,10 @@ def test_frames_of_another_setup_are_refused(message: Message) -> None:
     if isinstance(message, Invitation):
         return  # compared field by field by the step, which then says what differs
     for other in (
-        Setup(plan=make_plan(5), roster=range(5), session=SESSION, round=2),
-        Setup(plan=make_plan(5), roster=range(5), session=bytes(16), round=1),
-        Setup(plan=make_plan(5), roster=range(1, 6), session=SESSION, round=1),
-        Setup(plan=make_plan(5, threshold=5), roster=range(5), session=SESSION, round=1),
+        Setup(plan=make_plan(5), roster=range(5), session=SESSION, round=2, assume_honest_server=True),
+        Setup(plan=make_plan(5), roster=range(5), session=bytes(16), round=1, assume_honest_server=True),
+        Setup(plan=make_plan(5), roster=range(1, 6), session=SESSION, round=1, assume_honest_server=True),
+        Setup(plan=make_plan(5, threshold=5), roster=range(5), session=SESSION, round=1, assume_honest_server=True),
     ):
         with pytest.raises(DecodeError, match="another session, round, plan or roster"):
             decode(type(message), encode(message, other), SETUP)

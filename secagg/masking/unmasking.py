@@ -1,0 +1,240 @@
+"""The server's last rounds: have the survivors sign who survived, rebuild what is needed, and remove the masks.
+
+Source: Bonawitz et al. 2017, Fig. 4, rounds 3 and 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from secagg.encoding.packing import Words, reduce
+from secagg.errors import DecodeError, FaultyClientError, RemoteProtocolError, SuspectedPeerError, ThresholdError
+from secagg.masking.messages import (
+    HASH_BYTES,
+    AdvertiseKeys,
+    ConsistencyCheck,
+    PeerSignatures,
+    UnmaskShares,
+    cut,
+    entry_bytes,
+)
+from secagg.masking.parties import (
+    bitmap_for,
+    check_signature,
+    faulty,
+    hashes_for,
+    mask_of,
+    peers_among,
+    require_holders,
+)
+from secagg.masking.streams import pairwise_mask_key, seed_commitment, self_mask_key
+from secagg.masking.transcript import entry_hash
+from secagg.primitives.keys import KeyPair
+from secagg.primitives.prg import add_masks
+from secagg.primitives.shamir import LIMBS, SHARE_BYTES, combine, shares_from_bytes
+from secagg.rounds import Outbox, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from secagg.params import Setup
+
+__all__ = [
+    "ServerState4",
+    "ServerState5",
+    "owners_to_rebuild",
+    "server_check_agreement",
+    "server_check_unmask",
+    "server_consistency_check",
+    "server_unmask",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServerState4:
+    """Collects `UnmaskShares` from the survivors (U3, or U4 if they had to sign first).
+
+    Attributes:
+        shared, survived: (n,) bool.
+        commitments, hashes, total: as before; unmasking uses the total up.
+    """
+
+    setup: Setup
+    keys: Mapping[int, AdvertiseKeys]
+    advertised: NDArray[np.bool_]
+    commitments: Mapping[int, bytes]
+    hashes: Mapping[int, bytes]
+    shared: NDArray[np.bool_]
+    survived: NDArray[np.bool_]
+    total: Words = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServerState5:
+    """Collects `ConsistencyCheck` from the survivors (U3), where clients do not trust the server; then goes on to 4.
+
+    Attributes:
+        statement: what they must have signed.
+        unmasking: the state to go on with.
+    """
+
+    setup: Setup
+    statement: bytes = field(repr=False)
+    unmasking: ServerState4
+
+
+def server_check_agreement(state: ServerState5, message: ConsistencyCheck) -> None:
+    """Refuse a signature over anything but what this server told everyone.
+
+    Raises:
+        FaultyClientError: so; the client may have been given another model.
+    """
+    check_signature(state.setup, message.client, state.statement, message.signature, "consistency_check")
+
+
+def server_consistency_check(state: ServerState5, inbox: Mapping[int, ConsistencyCheck]) -> tuple[ServerState4, Outbox]:
+    """Show everyone who signed the signatures of t - 1 others.
+
+    Raises:
+        ThresholdError: fewer than t signed; the state stands, so late signatures still help.
+    """
+    setup, t = state.setup, state.setup.plan.threshold
+    if len(inbox) < t:
+        raise ThresholdError(needed=t, survivors=len(inbox), what="clients that signed who survived")
+    outbox: Outbox = {}
+    for client in sorted(inbox):
+        signers = [peer for peer in sorted(inbox) if peer != client][: t - 1]
+        signatures = b"".join(inbox[signer].signature for signer in signers)
+        outbox[client] = PeerSignatures(client, bitmap_for(setup, client, mask_of(setup, signers)), signatures)
+    return state.unmasking, outbox
+
+
+def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
+    """Refuse a wrong number of shares, shares outside the field, and others than their dealers published.
+
+    Raises:
+        FaultyClientError: so; the dealer is not to blame, since this client accepted its shares.
+    """
+    setup, holder = state.setup, message.client
+    owners = _share_owners(state, holder)
+    try:
+        entries = cut(message.entries, entry_bytes(setup), len(owners), "shares")
+        _shares_of(setup, message)
+    except DecodeError as error:
+        raise faulty(setup, holder, str(error), "unmask") from error
+    if setup.plan.server != "malicious":
+        return
+    for owner, entry in zip(owners, entries, strict=True):
+        purpose = 0 if state.survived[owner] else 1
+        published = hashes_for(setup, state.advertised, state.hashes[owner], holder)
+        if entry_hash(setup, owner, holder, purpose, entry) != published[purpose * HASH_BYTES :][:HASH_BYTES]:
+            text = f"revealed another share than it was dealt by {setup.roster[owner]!r}"
+            raise faulty(setup, holder, text, "unmask")
+
+
+def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tuple[Outcome, Outbox]:
+    """Rebuild the survivors' self masks and the dropouts' pairwise masks, and remove them from the sum.
+
+    Returns: the sum modulo 2^modulus_bits of the survivors' vectors; nothing is sent.
+    Raises:
+        ThresholdError: fewer than t shares of some secret arrived; the state stands, so late shares still help.
+        FaultyClientError, SuspectedPeerError: shares combine to no secret, or to another than was committed to or
+            advertised: the dealer's fault, or, where no hashes of shares were published, that of someone who held one.
+    """
+    setup = state.setup
+    owners = owners_to_rebuild(state)
+    require_holders(setup, owners, mask_of(setup, inbox), "share holders that sent shares")
+    secrets = _rebuild(state, owners, inbox)
+    masks = list(_masks_to_remove(state, secrets))
+    add_masks(state.total, masks)
+    reduce(state.total, setup.plan.modulus_bits)
+    state.total.flags.writeable = False
+    return Outcome(state.total, np.flatnonzero(state.survived).tolist()), {}
+
+
+def _rebuild(state: ServerState4, owners: list[int], inbox: Mapping[int, UnmaskShares]) -> dict[int, bytes]:
+    """Combine t shares of every owner's secret; owners whose t holders are the same are combined together."""
+    setup, t = state.setup, state.setup.plan.threshold
+    row_of = np.full(setup.plan.clients, -1)
+    row_of[owners] = np.arange(len(owners))
+    points = np.zeros((len(owners), t), dtype=np.uint64)
+    shares = np.zeros((len(owners), t, LIMBS), dtype=np.uint64)
+    filled = np.zeros(len(owners), dtype=np.int64)
+    for holder in sorted(inbox):
+        rows = row_of[_share_owners(state, holder)]
+        useful = (rows >= 0) & (filled[rows] < t)
+        rows = rows[useful]
+        points[rows, filled[rows]] = holder + 1
+        shares[rows, filled[rows]] = _shares_of(setup, inbox[holder])[useful]
+        filled[rows] += 1
+    secrets: dict[int, bytes] = {}
+    distinct, group_of = np.unique(points, axis=0, return_inverse=True)
+    for group, xs in enumerate(distinct):
+        rows = np.flatnonzero(group_of.reshape(-1) == group)
+        try:
+            found = combine(xs, shares[rows].swapaxes(0, 1), t=t)
+        except DecodeError as error:
+            unusable = next(row for row in rows.tolist() if not _combines(xs, shares[row], t))
+            raise _misfit(setup, owners[unusable], f"no secret: {error}") from error
+        secrets |= {owners[row]: secret for row, secret in zip(rows.tolist(), found, strict=True)}
+    return secrets
+
+
+def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield the survivors' self masks, and the masks that survivors share with dropouts, signed for removal."""
+    setup = state.setup
+    for owner, secret in secrets.items():
+        if state.survived[owner]:
+            if seed_commitment(setup, owner, secret) != state.commitments[owner]:
+                raise _misfit(setup, owner, "another seed than was committed to")
+            yield self_mask_key(setup, owner, secret), -1
+            continue
+        pair = KeyPair.from_private(secret)
+        if pair.public != state.keys[owner].mask_key:
+            raise _misfit(setup, owner, "another mask key than was advertised")
+        for survivor in peers_among(setup, owner, state.survived):
+            public = state.keys[survivor].mask_key
+            key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), pair.agree(public))
+            yield key, -sign
+
+
+def owners_to_rebuild(state: ServerState4) -> list[int]:
+    """Survivors (self mask) and dropouts that share a mask with one (mask key), ascending."""
+    dropouts: list[int] = np.flatnonzero(state.shared & ~state.survived).tolist()
+    needed = [client for client in dropouts if peers_among(state.setup, client, state.survived)]
+    return sorted([*np.flatnonzero(state.survived).tolist(), *needed])
+
+
+def _share_owners(state: ServerState4, holder: int) -> list[int]:
+    """Whose shares a survivor sends, in order: its own and those of its neighbours that shared."""
+    return sorted([holder, *peers_among(state.setup, holder, state.shared)])
+
+
+def _misfit(setup: Setup, owner: int, what: str) -> RemoteProtocolError:
+    """Blame the dealer of shares that rebuild the wrong thing; where no hashes were published, all who had a hand."""
+    dealer = setup.roster[owner]
+    if setup.plan.server == "malicious":
+        text = f"the shares dealt by {dealer!r} rebuild {what}"
+        return FaultyClientError(text, round="unmask", culprits=[dealer])
+    holders = sorted([owner, *setup.graph.neighbours(owner).tolist()])
+    text = f"the shares rebuild {what}: {dealer!r} dealt wrong shares or a holder changed one"
+    return SuspectedPeerError(text, round="unmask", culprits=[setup.roster[holder] for holder in holders])
+
+
+def _combines(xs: NDArray[np.uint64], shares: NDArray[np.uint64], t: int) -> bool:
+    try:
+        combine(xs, shares[:, None], t=t)
+    except DecodeError:
+        return False
+    return True
+
+
+def _shares_of(setup: Setup, message: UnmaskShares) -> NDArray[np.uint64]:
+    """Read the shares of a message, (owners, 5), without their salts."""
+    entries = np.frombuffer(message.entries, dtype=np.uint8).reshape(-1, entry_bytes(setup))
+    return shares_from_bytes(entries[:, :SHARE_BYTES].tobytes())

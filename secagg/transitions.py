@@ -1,0 +1,128 @@
+"""The transition table of every protocol: what each state awaits, and the step that leads on.
+
+It is all that `Client` and `Server` know of a protocol: a message that the current state does not await is refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from secagg import plain
+from secagg.masking import client, messages, server, unmasking
+from secagg.rounds import Invitation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from secagg.params import Masking, ServerModel
+    from secagg.wire import Message
+
+__all__ = ["ClientStep", "Protocol", "ServerStep", "protocol_of", "steps_of"]
+
+
+class ClientStep(NamedTuple):
+    """In a state: the message awaited, the protocol round it opens, and the step that answers it."""
+
+    awaits: type[Message]
+    round: str
+    step: Callable[..., tuple[Any, Message]]
+
+
+class ServerStep(NamedTuple):
+    """In a state: the round being collected, its message, what each arrival does, and the step that closes it.
+
+    `check` refuses a message; `fold` adds it to the state at once instead of keeping it. The first state collects
+    nothing; the last step returns an `Outcome` in place of a state.
+    """
+
+    round: str
+    collects: type[Message] | None
+    close: Callable[..., tuple[Any, dict[int, Message]]]
+    check: Callable[..., None] | None = None
+    fold: Callable[..., Any] | None = None
+
+
+class Protocol(NamedTuple):
+    """Every state of a protocol and what happens in it; the first state of each table is where a round begins."""
+
+    client: dict[type, ClientStep]
+    server: dict[type, ServerStep]
+
+
+_CLIENT_BEGINNING = {
+    client.ClientState0: ClientStep(Invitation, "advertise_keys", client.client_advertise_keys),
+    client.ClientState1: ClientStep(messages.PeerKeys, "share_keys", client.client_share_keys),
+    client.ClientState2: ClientStep(messages.PeerShares, "masked_input", client.client_masked_input),
+}
+_SERVER_BEGINNING = {
+    server.ServerState0: ServerStep("open", None, server.server_open),
+    server.ServerState1: ServerStep(
+        "advertise_keys", messages.AdvertiseKeys, server.server_advertise_keys, check=server.server_check_keys
+    ),
+    server.ServerState2: ServerStep(
+        "share_keys", messages.ShareKeys, server.server_share_keys, check=server.server_check_shares
+    ),
+}
+_SERVER_END = {
+    unmasking.ServerState4: ServerStep(
+        "unmask", messages.UnmaskShares, unmasking.server_unmask, check=unmasking.server_check_unmask
+    ),
+}
+_PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
+    ("masking", "semi-honest"): Protocol(
+        client=_CLIENT_BEGINNING
+        | {client.ClientState3: ClientStep(messages.Survivors, "unmask", client.client_unmask)},
+        server=_SERVER_BEGINNING
+        | {
+            server.ServerState3: ServerStep(
+                "masked_input",
+                messages.MaskedInput,
+                server.server_masked_input,
+                fold=server.server_add_masked_input,
+            )
+        }
+        | _SERVER_END,
+    ),
+    ("masking", "malicious"): Protocol(
+        client=_CLIENT_BEGINNING
+        | {
+            client.ClientState3: ClientStep(messages.Survivors, "consistency_check", client.client_consistency_check),
+            client.ClientState4: ClientStep(messages.PeerSignatures, "unmask", client.client_unmask_agreed),
+        },
+        server=_SERVER_BEGINNING
+        | {
+            server.ServerState3: ServerStep(
+                "masked_input",
+                messages.MaskedInput,
+                server.server_masked_input_to_sign,
+                fold=server.server_add_masked_input,
+            ),
+            unmasking.ServerState5: ServerStep(
+                "consistency_check",
+                messages.ConsistencyCheck,
+                unmasking.server_consistency_check,
+                check=unmasking.server_check_agreement,
+            ),
+        }
+        | _SERVER_END,
+    ),
+    ("plain", "semi-honest"): Protocol(
+        client={plain.PlainClientState0: ClientStep(Invitation, "upload", plain.client_upload)},
+        server={
+            plain.PlainServerState0: ServerStep("open", None, plain.server_open),
+            plain.PlainServerState1: ServerStep(
+                "upload", plain.Upload, plain.server_upload, fold=plain.server_add_upload
+            ),
+        },
+    ),
+}
+
+
+def protocol_of(masking: Masking, server_model: ServerModel = "semi-honest") -> Protocol:
+    """Return the table that a plan's rounds follow."""
+    return _PROTOCOLS[masking, server_model]
+
+
+def steps_of(masking: Masking, server_model: ServerModel = "semi-honest") -> tuple[str, ...]:
+    """Return the names of a protocol's rounds, in order."""
+    return tuple(step.round for step in protocol_of(masking, server_model).client.values())

@@ -1,0 +1,455 @@
+"""A server that may do anything: it is caught before a client reveals a share, and an honest one still gets the sum."""
+
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import secagg
+from secagg import (
+    Client,
+    Counts,
+    FaultyClientError,
+    FaultyServerError,
+    PlanError,
+    RemoteProtocolError,
+    Server,
+    Setup,
+    SuspectedPeerError,
+    ThresholdError,
+    simulate,
+)
+from secagg.masking.messages import (
+    AdvertiseKeys,
+    ConsistencyCheck,
+    PeerKeys,
+    PeerShares,
+    PeerSignatures,
+    ShareKeys,
+    Survivors,
+    UnmaskShares,
+    to_bitmap,
+)
+from secagg.masking.transcript import entry_hash, shares_statement
+from secagg.params import model_digest
+from secagg.primitives.keys import KeyPair
+from secagg.transitions import steps_of
+from secagg.wire import decode, encode
+from tests.secagg.rig import Pinned, Rig, identity_of, make_plan, vectors
+
+STEPS = steps_of("masking", "malicious")
+PLAN = make_plan(5, server="malicious")
+
+
+def at(step: str, drop: dict[int, str] | None = None, **options: Any) -> Rig:
+    """A rig whose requests of `step` were just sent."""
+    rig = Rig(PLAN, round=1, **options)
+    rig.run(until=step, drop=drop)
+    rig.ask(step)
+    return rig
+
+
+def bitmap(rig: Rig, client: int, members: set[int]) -> bytes:
+    """A bitmap over the neighbours of a client."""
+    neighbours = rig.setup.graph.neighbours(client)
+    return to_bitmap(np.isin(neighbours, sorted(members)))
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> tuple[secagg.Plan, dict[int, str]]:
+    n = draw(st.integers(2, 9))
+    corrupted = draw(st.integers(0, n - 2))
+    least = max((n + corrupted) // 2 + 1, 2 * n // 3 + 1, 2)
+    plan = make_plan(n, threshold=draw(st.integers(least, n)), server="malicious", corrupted=corrupted)
+    return plan, draw(st.dictionaries(st.integers(0, n - 1), st.sampled_from(STEPS), max_size=n))
+
+
+@given(rounds())
+@settings(max_examples=150)
+def test_under_an_honest_server_the_sum_is_exact_or_the_error_says_how_many_were_missing(
+    case: tuple[secagg.Plan, dict[int, str]],
+) -> None:
+    plan, dropouts = case
+    inputs = vectors(plan.clients)
+    reach = [
+        {i for i in range(plan.clients) if STEPS.index(dropouts.get(i, "unmask")) + (i not in dropouts) > s}
+        for s in range(5)
+    ]
+    names = ("advertised", "shared", "delivered", "signed", "sent shares")
+    for who, name in zip(reach, names, strict=True):
+        if len(who) < plan.threshold:
+            with pytest.raises(ThresholdError, match=name) as caught:
+                simulate(plan, inputs, dropouts=dropouts)
+            assert (caught.value.needed, caught.value.survivors) == (plan.threshold, len(who))
+            return
+    total = simulate(plan, inputs, dropouts=dropouts)
+    survivors = sorted(reach[2])
+    assert total.survivors == tuple(survivors)
+    expected = [
+        sum(column) % (1 << plan.modulus_bits) for column in zip(*(inputs[i].tolist() for i in survivors), strict=True)
+    ]
+    assert total.vector.tolist() == expected
+
+
+def test_no_two_survivor_sets_can_both_be_opened() -> None:
+    # Exhaustive over what the server may tell whom: n = 4, t = 3, c = 1. A client answers for one set only, the corrupt
+    # one for both. Whoever gets t signatures on its own set reveals; two different sets must not both be revealed.
+    plan = make_plan(4, threshold=3, server="malicious", corrupted=1)
+    sets = [set(s) for size in (3, 4) for s in combinations(range(4), size)]
+    rig = Rig(plan, round=1)
+    rig.run(until="consistency_check")
+    first = rig.ask("consistency_check")
+    assert set(first) == {0, 1, 2, 3}
+    for a, b in combinations(sets, 2):
+        for told_a in ({0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}):  # 3 is corrupt and signs anything
+            honest_a = [i for i in told_a if i in a]
+            honest_b = [i for i in {0, 1, 2} - told_a if i in b]
+            assert not (len(honest_a) + 1 >= plan.threshold and len(honest_b) + 1 >= plan.threshold)
+
+
+def test_a_server_that_shows_two_survivor_sets_gets_no_share_from_anyone() -> None:
+    rig = at("consistency_check")
+    told = {i: {0, 1, 2, 3, 4} if i < 2 else {1, 2, 3, 4} for i in range(1, 5)}
+    signatures = {}
+    for i, alive in told.items():
+        request = encode(Survivors(i, bitmap(rig, i, alive - {i})), rig.setup)
+        signatures[i] = decode(ConsistencyCheck, rig.clients[i].receive(request), rig.setup).signature
+    for i in told:
+        peers = sorted(told.keys() - {i})
+        answer = PeerSignatures(i, bitmap(rig, i, set(peers)), b"".join(signatures[peer] for peer in peers))
+        with pytest.raises(FaultyServerError, match="not signed the same survivors") as caught:
+            rig.clients[i].receive(encode(answer, rig.setup))
+        assert caught.value.culprits == ("server",)
+
+
+def test_with_fewer_than_t_signatures_nothing_is_revealed() -> None:
+    rig = at("unmask")
+    message = decode(PeerSignatures, rig.outbox[2], rig.setup)
+    neighbours = rig.setup.graph.neighbours(2)
+    assert rig.plan.threshold == 4
+    few = encode(PeerSignatures(2, bitmap(rig, 2, {0, 1}), message.signatures[:128]), rig.setup)
+    with pytest.raises(ThresholdError, match="signed who survived"):
+        rig.clients[2].receive(few)
+    assert len(neighbours) == 4
+    rig.answer("unmask", 2)  # the genuine message is still accepted
+
+
+def test_a_signature_of_someone_who_did_not_survive_does_not_count() -> None:
+    rig = at("unmask", drop={4: "masked_input"})
+    message = decode(PeerSignatures, rig.outbox[2], rig.setup)
+    present = bitmap(rig, 2, {0, 1, 4})
+    with pytest.raises(FaultyServerError, match="did not survive"):
+        rig.clients[2].receive(encode(PeerSignatures(2, present, message.signatures), rig.setup))
+
+
+@pytest.mark.parametrize("change", ["flip", "zero", "another client's", "of another round"])
+def test_forged_signatures_are_refused(change: str) -> None:
+    rig = at("unmask")
+    message = decode(PeerSignatures, rig.outbox[2], rig.setup)
+    signatures = message.signatures
+    other = Rig(PLAN, round=2)
+    other.run(until="unmask")
+    other.ask("unmask")
+    forged = {
+        "flip": bytes([signatures[0] ^ 1]) + signatures[1:],
+        "zero": bytes(64) + signatures[64:],
+        "another client's": signatures[64:128] + signatures[64:],
+        "of another round": decode(PeerSignatures, other.outbox[2], other.setup).signatures,
+    }[change]
+    with pytest.raises(FaultyServerError, match="has not signed the same"):
+        rig.clients[2].receive(encode(PeerSignatures(2, message.present, forged), rig.setup))
+
+
+@pytest.mark.parametrize("case", ["swapped", "replaced", "of another round", "unsigned"])
+def test_a_server_that_changes_advertised_keys_is_caught(case: str) -> None:
+    rig = at("share_keys")
+    message = decode(PeerKeys, rig.outbox[2], rig.setup)
+    entry = 128
+    mine = Rig(PLAN, round=1)
+    mine.run(until="share_keys")
+    other = Rig(PLAN, round=2)
+    other.run(until="share_keys")
+    fresh = decode(PeerKeys, mine.ask("share_keys")[2], mine.setup).keys
+    replay = decode(PeerKeys, other.ask("share_keys")[2], other.setup).keys
+    keys = message.keys
+    forged = {
+        "swapped": keys[entry : 2 * entry] + keys[:entry] + keys[2 * entry :],
+        "replaced": fresh[:64] + keys[64:],
+        "of another round": replay[:entry] + keys[entry:],
+        "unsigned": keys[:64] + bytes(64) + keys[entry:],
+    }[case]
+    with pytest.raises(FaultyServerError, match="not signed by its identity"):
+        rig.clients[2].receive(encode(PeerKeys(2, message.present, forged), rig.setup))
+
+
+def test_a_server_that_withholds_a_key_from_one_client_is_caught_before_anything_is_revealed() -> None:
+    # n = 5, t = 4: client 0 is told that 4 never advertised. Each signs over all keys it was shown.
+    rig = at("share_keys")
+    message = decode(PeerKeys, rig.outbox[0], rig.setup)
+    rig.outbox[0] = encode(PeerKeys(0, bitmap(rig, 0, {1, 2, 3}), message.keys[: 3 * 128]), rig.setup)
+    answers = {i: rig.answer("share_keys", i) for i in range(5)}
+    with pytest.raises(FaultyClientError):  # an honest server notices the missing bundle at once
+        rig.server.receive(0, answers[0])
+
+
+@pytest.mark.parametrize("field", ["sealing_key", "mask_key", "signature"])
+def test_a_client_whose_keys_are_not_signed_is_blamed(field: str) -> None:
+    rig = at("advertise_keys")
+    message = decode(AdvertiseKeys, rig.answer("advertise_keys", 3), rig.setup)
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    fields[field] = bytes([fields[field][0] ^ 1]) + fields[field][1:]
+    with pytest.raises(FaultyClientError, match="not signed by its identity") as caught:
+        rig.server.receive(3, encode(AdvertiseKeys(**fields), rig.setup))
+    assert caught.value.culprits == (3,)
+
+
+def test_a_client_that_signs_something_else_is_blamed_and_the_round_goes_on() -> None:
+    rig = at("consistency_check")
+    for i in range(4):
+        rig.server.receive(i, rig.answer("consistency_check", i))
+    rig.answer("consistency_check", 4)
+    with pytest.raises(FaultyClientError, match="not signed by its identity") as caught:
+        rig.server.receive(4, encode(ConsistencyCheck(4, bytes(64)), rig.setup))
+    assert caught.value.culprits == (4,)
+    for i in rig.ask("unmask"):
+        assert i != 4
+        rig.server.receive(i, rig.answer("unmask", i))
+    rig.server.close_round()
+    assert rig.server.total().vector.tolist() == rig.expected(range(5))
+
+
+def test_clients_given_different_models_reveal_nothing_and_their_masks_do_not_cancel() -> None:
+    # Pasquini et al. 2022: the server gives the victim another model, so that the sum holds its update alone.
+    rig = at("masked_input")
+    state = rig.clients[4]._state
+    other = Setup(
+        plan=PLAN,
+        roster=Pinned({i: identity_of(i).public for i in range(5)}),
+        session=rig.session,
+        round=1,
+        model=model_digest(b"the victim's model"),
+    )
+    assert other.digest == rig.setup.digest
+    rig.clients[4]._state = replace(state, setup=other)
+    for i in range(5):
+        rig.server.receive(i, rig.answer("masked_input", i))
+    rig.ask("consistency_check")
+    for i in range(4):
+        rig.server.receive(i, rig.answer("consistency_check", i))
+    with pytest.raises(FaultyClientError, match="not signed by its identity"):
+        rig.server.receive(4, rig.answer("consistency_check", 4))
+    requests = rig.ask("unmask")
+    forged = decode(PeerSignatures, requests[0], rig.setup)
+    with pytest.raises(FaultyServerError, match="same survivors, keys and model"):
+        rig.clients[4].receive(encode(PeerSignatures(4, bitmap(rig, 4, {1, 2, 3}), forged.signatures), rig.setup))
+    for i in requests:
+        rig.server.receive(i, rig.answer("unmask", i))
+    rig.server.close_round()
+    assert rig.server.total().vector.tolist() != rig.expected(range(5))  # the masks of 4 stay in
+
+
+@pytest.mark.parametrize("model", [b"short", bytes(31), bytes(33), "text"])
+def test_a_model_is_named_by_a_digest(model: Any) -> None:
+    with pytest.raises(PlanError, match="32-byte digest"):
+        Rig(PLAN, model=model)
+
+
+def test_models_and_training_plans_have_their_own_digests() -> None:
+    digests = {
+        model_digest(b"a"),
+        model_digest(b"b"),
+        model_digest(b"a", b"b"),
+        model_digest(b"ab"),
+        model_digest(b"", b"a"),
+    }
+    assert len(digests) == 5
+
+
+def test_each_share_is_revealed_for_one_of_two_secrets_and_once() -> None:
+    rig = at("unmask", drop={4: "masked_input"})
+    held = rig.clients[2]._state.entries
+    mine = rig.clients[2]._state.own_entry
+    revealed = decode(UnmaskShares, rig.answer("unmask", 2), rig.setup).entries
+    expected = b"".join(mine if i == 2 else held[i][1 if i == 4 else 0] for i in range(5))
+    assert revealed == expected
+    with pytest.raises(secagg.LocalProtocolError):
+        rig.clients[2].receive(rig.outbox[2])
+
+
+def test_early_requests_for_shares_are_refused() -> None:
+    # Straight from the masked inputs to unmasking, without signatures: not what the client awaits.
+    rig = at("consistency_check")
+    with pytest.raises(RemoteProtocolError, match="survivors is awaited"):
+        rig.clients[2].receive(encode(PeerSignatures(2, bitmap(rig, 2, {0, 1, 3}), bytes(192)), rig.setup))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"threshold": 7, "corrupted": 4}, r"must exceed \(n \+ c\)/2 = 7.0, got 7"),
+        ({"degree": 6, "threshold": 5}, "everyone's neighbour"),
+        ({"masking": "plain"}, "a plain sum hides nothing"),
+        ({"server": "friendly"}, "'semi-honest' or 'malicious'"),
+    ],
+)
+def test_plans_that_would_not_hold_against_a_malicious_server_cannot_be_made(change: dict[str, Any], says: str) -> None:
+    good: dict[str, Any] = {
+        "clients": 10,
+        "length": 1,
+        "modulus_bits": 8,
+        "threshold": 8,
+        "degree": 9,
+        "server": "malicious",
+        "corrupted": 4,
+    }
+    secagg.Plan(**good)
+    with pytest.raises(PlanError, match=says):
+        secagg.Plan(**(good | change))
+
+
+def test_trusting_the_server_has_to_be_said_and_identities_have_to_be_given() -> None:
+    honest, malicious = make_plan(3, threshold=3), make_plan(3, threshold=3, server="malicious")
+    pinned = Pinned({i: identity_of(i).public for i in range(3)})
+    where: dict[str, Any] = {"session": bytes(16), "round": 0}
+    with pytest.raises(PlanError, match="trusts the server"):
+        Setup(plan=honest, roster=range(3), **where)
+    with pytest.raises(PlanError, match="trusts the server"):
+        Setup(plan=honest, roster=pinned, **where)
+    with pytest.raises(PlanError, match="needs identities"):
+        Setup(plan=malicious, roster=range(3), **where)
+    setup = Setup(plan=malicious, roster=pinned, **where)
+    vector = vectors(3)[0]
+    with pytest.raises(PlanError, match="pass its identity"):
+        Client(setup, 0, vector)
+    with pytest.raises(PlanError, match="pins another identity"):
+        Client(setup, 0, vector, identity=identity_of(1))
+    with pytest.raises(PlanError, match="would not use an identity"):
+        Client(
+            Setup(plan=honest, roster=pinned, assume_honest_server=True, **where), 0, vector, identity=identity_of(0)
+        )
+    assert Server(setup).round == "open"
+
+
+def test_rosters_with_other_identities_are_other_setups() -> None:
+    pinned = Pinned({i: identity_of(i).public for i in range(5)})
+    other = Pinned(pinned.members | {4: identity_of(9).public})
+    renewed = Pinned(pinned.members, digest=b"\x01" * 32)
+    digests = {
+        Setup(plan=PLAN, roster=roster, session=bytes(16), round=0).digest for roster in (pinned, other, renewed)
+    }
+    assert len(digests) == 3
+
+
+def test_the_whole_round_with_counts_and_names() -> None:
+    codec = Counts(dimension=2, maximum=10, clients=4)
+    plan = secagg.plan(codec, server="malicious")
+    inputs = {name: codec.encode(np.array([i, 10 - i])) for i, name in enumerate(("a", "b", "c", "d"))}
+    total = simulate(plan, inputs, dropouts={"b": "consistency_check"})
+    assert total.survivors == ("a", "b", "c", "d")
+    assert codec.decode(total).tolist() == [6, 34]
+
+
+def dealt_by_a_liar(rig: Rig, liar: int, **changes: Any) -> bytes:
+    """A client's shares under its own true signature, with something changed."""
+    message = decode(ShareKeys, rig.answer("share_keys", liar), rig.setup)
+    fields = {name: changes.get(name, getattr(message, name)) for name in message.__struct_fields__}
+    statement = shares_statement(rig.setup, liar, fields["commitment"], fields["hashes"])
+    return encode(ShareKeys(**(fields | {"signature": identity_of(liar).sign(statement)})), rig.setup)
+
+
+@pytest.mark.parametrize("field", ["commitment", "hashes", "signature"])
+def test_shares_that_are_not_signed_by_their_dealer_are_refused(field: str) -> None:
+    rig = at("share_keys")
+    message = decode(ShareKeys, rig.answer("share_keys", 1), rig.setup)
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    fields[field] = bytes([fields[field][0] ^ 1]) + fields[field][1:]
+    with pytest.raises(FaultyClientError, match="not signed by its identity") as caught:
+        rig.server.receive(1, encode(ShareKeys(**fields), rig.setup))
+    assert caught.value.culprits == (1,)
+
+
+@pytest.mark.parametrize("holder", [0, 2, 3, 4])
+def test_recipients_check_the_hashes_of_their_shares_on_receipt(holder: int) -> None:
+    rig = at("share_keys")
+    message = decode(ShareKeys, rig.answer("share_keys", 1), rig.setup)
+    hashes = bytearray(message.hashes)
+    hashes[64 * holder + 40] ^= 1  # of the share of the mask key, held by `holder`
+    statement = shares_statement(rig.setup, 1, message.commitment, bytes(hashes))
+    forged = ShareKeys(1, message.commitment, message.sealed, bytes(hashes), identity_of(1).sign(statement))
+    for i in (0, 2, 3, 4):
+        rig.server.receive(i, rig.answer("share_keys", i))
+    rig.server.receive(1, encode(forged, rig.setup))
+    rig.ask("masked_input")
+    for i in (0, 2, 3, 4):
+        if i != holder:
+            rig.answer("masked_input", i)
+            continue
+        with pytest.raises(SuspectedPeerError, match="not those it published hashes of") as caught:
+            rig.answer("masked_input", i)
+        assert caught.value.culprits == (1,)
+
+
+def test_a_server_that_changes_the_hashes_on_the_way_is_noticed() -> None:
+    rig = at("masked_input")
+    message = decode(PeerShares, rig.outbox[2], rig.setup)
+    sealed = bytearray(message.sealed)
+    sealed[-1] ^= 1
+    with pytest.raises(SuspectedPeerError, match="not those it published hashes of"):
+        rig.clients[2].receive(encode(PeerShares(2, message.present, bytes(sealed)), rig.setup))
+
+
+@pytest.mark.parametrize("byte", [0, 39, 40, 55])
+@pytest.mark.parametrize("owner", [0, 2, 3, 4])
+def test_whoever_reveals_a_changed_share_is_blamed_and_the_sum_still_comes(
+    owner: int, byte: int
+) -> None:
+    rig = at("unmask", drop={4: "masked_input"})
+    for i in (0, 1, 2, 3):
+        rig.answer("unmask", i)
+    entries = bytearray(decode(UnmaskShares, rig.log["unmask", "up", 1], rig.setup).entries)
+    entries[56 * owner + byte] ^= 1
+    with pytest.raises(FaultyClientError) as caught:
+        rig.server.receive(1, encode(UnmaskShares(1, bytes(entries)), rig.setup))
+    assert caught.value.culprits == (1,)
+    for i in (0, 1, 2, 3):
+        rig.server.receive(i, rig.log["unmask", "up", i])  # its true answer is still welcome
+    rig.server.close_round()
+    assert rig.server.total().vector.tolist() == rig.expected(range(4))
+
+
+@pytest.mark.parametrize("wrong", ["mask", "seed"])
+def test_a_dealer_whose_shares_rebuild_something_else_is_blamed_alone(wrong: str) -> None:
+    rig = at("share_keys")
+    client = rig.clients[3]
+    if wrong == "mask":  # shares and publishes hashes of another mask key than it advertised
+        client._state = replace(client._state, mask=KeyPair.from_private(b"\x05" * 32))
+        answer = rig.answer("share_keys", 3)
+    else:
+        answer = dealt_by_a_liar(rig, 3, commitment=bytes(32))
+    for i in (0, 1, 2, 4):
+        rig.server.receive(i, rig.answer("share_keys", i))
+    rig.server.receive(3, answer)
+    for step in ("masked_input", "consistency_check", "unmask"):
+        for i in rig.ask(step):
+            if not (i == 3 and wrong == "mask" and step == "masked_input"):
+                rig.server.receive(i, rig.answer(step, i))
+    with pytest.raises(FaultyClientError, match="the shares dealt by 3 rebuild another") as caught:
+        rig.server.close_round()
+    assert caught.value.culprits == (3,)
+
+
+def test_published_hashes_say_nothing_of_a_share_without_its_salt() -> None:
+    # The same share under two salts, and the salts of two shares of a client, have nothing in common.
+    rig = at("share_keys")
+    message = decode(ShareKeys, rig.answer("share_keys", 1), rig.setup)
+    hashes = [message.hashes[i : i + 32] for i in range(0, len(message.hashes), 32)]
+    assert len(set(hashes)) == len(hashes) == 2 * 5
+    entry = rig.clients[1]._state.own_entry
+    assert entry_hash(rig.setup, 1, 1, 0, entry) == hashes[2]
+    assert entry_hash(rig.setup, 1, 1, 0, entry[:40] + bytes(16)) != hashes[2]
+    assert entry_hash(rig.setup, 1, 0, 0, entry) != entry_hash(rig.setup, 1, 1, 0, entry)
+    assert entry_hash(rig.setup, 1, 1, 1, entry) != hashes[2]
