@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("masking",)
+ALL = ("masking", "secagg_protocol")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -18,7 +18,7 @@ def output_of(name: str) -> str:
 
 
 def test_examples_are_short_and_each_is_run_below() -> None:
-    assert {path.name for path in SCRIPTS} == {"live_round.py", "choose_learning_rate.py"}
+    assert {path.name for path in SCRIPTS} == {"live_round.py", "choose_learning_rate.py", "asyncio_round.py"}
     assert all(len(path.read_text().splitlines()) <= 60 for path in SCRIPTS)
 
 
@@ -26,6 +26,10 @@ def test_a_live_round_gives_the_mean() -> None:
     output = output_of("live_round.py")
     assert "patients:   535" in output
     assert "[0.106 0.141 0.121 0.352]" in output
+
+
+def test_a_round_over_tcp_survives_a_site_that_vanishes() -> None:
+    assert output_of("asyncio_round.py") == "in the sum: basel bergen budapest   mean: [0.2 0.2 0.2]\n"
 
 
 def test_held_out_training_patients_choose_the_demos_learning_rate() -> None:
