@@ -9,7 +9,6 @@ import numpy as np
 import secagg
 from secagg.identity import Card, Identity, Roster
 
-# Once: every site makes an identity, mails its card, and checks the roster's short hash over the phone.
 identities = {name: Identity.generate() for name in ("basel", "bergen", "brno", "budapest")}
 roster = Roster.found("Demo", [Card.issue(key, name) for name, key in identities.items()], builder=Identity.generate())
 
@@ -37,8 +36,7 @@ async def _site(name: str, port: int, answers: int) -> None:
 
 
 async def _serve(arrivals: asyncio.Queue[tuple[StreamReader, StreamWriter]]) -> secagg.Total:
-    streams = [await arrivals.get() for _ in identities]
-    connections = {(await _receive(reader)).decode(): (reader, writer) for reader, writer in streams}
+    connections = {(await _receive(pair[0])).decode(): pair for pair in [await arrivals.get() for _ in identities]}
     server = secagg.Server(setup)
     while outbox := server.close_round():  # whoever does not answer in time has dropped out
         for name, request in outbox.items():
