@@ -14,8 +14,8 @@ import numpy as np
 
 from secagg.encoding import Encoding
 from secagg.planning import plan as make_plan
-from secagg.session import steps_of
 from secagg.simulation import Trace, simulate
+from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ def parse_drops(drops: Sequence[str], plan: Plan) -> dict[int, str]:
     Raises:
         ValueError: not COUNT@ROUND, no such round, or more clients than there are.
     """
-    steps = steps_of(plan.masking)
+    steps = steps_of(plan.masking, plan.server)
     order: list[str] = []
     for drop in drops:
         count, _, step = drop.partition("@")

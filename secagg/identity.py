@@ -1,12 +1,12 @@
-"""Who is who: Ed25519 identities, the cards sites mail to a roster's builder, and the signed roster file.
+"""Who is who: Ed25519 identities, the cards that sites mail to a roster's builder, and the signed roster file.
 
 Threat model: the network, the mail and the server are hostile; a private key is as safe as its file (0600, not
-encrypted). A roster's signature binds it to a key that the file itself names, so alone it proves nothing to somebody
-who does not know that key: sites read `Roster.short_hash` to each other, which also finds a builder who sends different
-rosters to different sites. Within a chain of rosters (`check_follows`) a key that left never comes back. A roster says
-which keys take part; it cannot say that two of them do not belong to one person, and a lost or stolen *builder's* key
-is answered only by founding a new roster and reading its short hash out again. Bad types and lengths raise
-`TypeError`/`ValueError` with a message. All files are JSON text in one canonical form: one changed byte is refused.
+encrypted). A roster is signed by a key that the file itself names, which proves nothing to somebody who does not know
+that key: sites read `Roster.short_hash` to each other, which also finds a builder who sends them different rosters.
+Every member signed its own entry, so a builder cannot give a site's key to another name. Along a chain of rosters
+(`check_follows`) a key that left never comes back. No roster can say that two of its keys do not belong to one person;
+and a lost or stolen *builder's* key is answered only by founding a new roster and reading out its short hash. All files
+are canonical JSON text: one changed byte is refused. Arguments of a bad type or length raise `TypeError`/`ValueError`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import errno
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, field
+from contextlib import suppress
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -29,31 +29,21 @@ from secagg.errors import DecodeError, PlanError
 from secagg.params import MAX_ID, ClientId, checked_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Set
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 __all__ = ["Card", "Identity", "Roster", "verify_signature"]
 
-MAX_CARD_BYTES = 4_096
-MAX_ROSTER_BYTES = 1 << 24
-_PUBLIC_BYTES = 32
-_DIGEST_BYTES = 32
-_DIGITS = 30
-_GROUP = 5
-_SCRYPT = {"n": 1 << 15, "r": 8, "p": 1, "maxmem": 1 << 26, "dklen": 32}
+_BYTES = 32
+_DIGITS, _GROUP = 30, 5
 _PRIME = (1 << 255) - 19
 _ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
 _SMALL_ORDER = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
 """y coordinates of the eight points of small order: under such a key anybody can sign some messages."""
 
-_T = TypeVar("_T")
-
 
 class Identity:
-    """An Ed25519 key pair: one site's long-term name. Cannot be copied or pickled; shows its public key only.
-
-    Safe to share between threads: nothing changes after construction.
-    """
+    """An Ed25519 key pair: one site's long-term name. Cannot be copied or pickled. Safe to share between threads."""
 
     __slots__ = ("_key", "_public")
 
@@ -68,11 +58,7 @@ class Identity:
 
     @classmethod
     def from_private(cls, private: bytes) -> Identity:
-        """Make the pair of a 32-byte private key, for tests and vectors.
-
-        Raises:
-            ValueError: not 32 bytes.
-        """
+        """Make the pair of a 32-byte private key, for tests and vectors; ValueError for any other length."""
         return cls(Ed25519PrivateKey.from_private_bytes(private))
 
     @property
@@ -81,42 +67,29 @@ class Identity:
         return self._public
 
     def sign(self, message: bytes) -> bytes:
-        """Sign a message, which must begin with a label of `secagg.tags` that says its purpose.
-
-        Returns: 64 bytes; the same for the same message.
-        Source: RFC 8032, sec. 5.1.6.
-        """
+        """Return the 64-byte signature (RFC 8032) of a message that begins with a label of `secagg.tags`."""
         return self._key.sign(message)
 
     def save(self, path: Path) -> None:
-        """Write the private key to a new file that only its owner can read (0600).
-
-        Raises:
-            FileExistsError: the path is taken; nothing is ever overwritten.
-            OSError: it cannot be written; nothing is left behind.
-        """
-        _write_new(path, _file_bytes(_PrivateKeyFile(self._public, self._key.private_bytes_raw())), mode=0o600)
+        """Write a new file with mode 0600, whole or not at all; FileExistsError if the path is taken."""
+        _write_new(path, _PrivateKey(self._public, self._key.private_bytes_raw()).to_bytes(), mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Identity:
         """Read a private key from its file.
 
         Raises:
-            PermissionError: others than the owner have access to the file.
-            OSError: it cannot be read.
+            OSError: it cannot be read; PermissionError: others than its owner have access to it.
             DecodeError: it holds no private key, or a damaged one; the message shows nothing of it.
         """
-        data = _read(path, MAX_CARD_BYTES, private=True)
-        try:
-            file = _parsed(_PrivateKeyFile, data)
+        data = _read(path, _PrivateKey.MAX_BYTES, private=True)
+        with suppress(ValueError):  # whose message could show a part of the key
+            file = _PrivateKey.from_bytes(data)
             identity = cls.from_private(file.private)
-        except ValueError:
-            msg = f"{path}: not a private key as `secagg keys new` writes it, or damaged"
-            raise DecodeError(msg) from None  # the reason may hold a part of the key
-        if identity.public != file.public:
-            msg = f"{path}: the private key does not belong to the public key beside it: the file is damaged"
-            raise DecodeError(msg)
-        return identity
+            if identity.public == file.public:
+                return identity
+        msg = f"{path}: not a private key as `secagg keys new` writes it, or a damaged one"
+        raise DecodeError(msg)
 
     def __repr__(self) -> str:
         """Show the public key only."""
@@ -136,8 +109,8 @@ def verify_signature(public: bytes, message: bytes, signature: bytes) -> None:
         message: what was signed, label included.
         signature: 64 bytes, untrusted.
     Raises:
-        DecodeError: the signature is not this key's over this message, or the key is no canonical encoding or of
-            small order, so that signatures under it prove nothing.
+        DecodeError: the signature is not this key's over this message, or the key is not canonical or of small order,
+            so that signatures under it prove nothing.
     Source: RFC 8032, sec. 5.1.7; the equation without cofactor, as OpenSSL checks it.
     """
     _check_public(public)
@@ -148,176 +121,157 @@ def verify_signature(public: bytes, message: bytes, signature: bytes) -> None:
         raise DecodeError(msg) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """What a site mails to the builder of a roster: its name and public key. Its signature is valid: checked when made.
+class _File(msgspec.Struct, frozen=True, eq=False, dict=True, forbid_unknown_fields=True, tag_field="format"):
+    """A value kept as canonical JSON text. Its checks stand in `__post_init__`, so that no unchecked one exists."""
 
-    The signature proves that whoever wrote the card holds the private key and chose this name for it; it does not prove
-    who they are.
+    MAX_BYTES: ClassVar[int] = 1 << 11
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical text, <= MAX_BYTES bytes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read and check; DecodeError if it is not the canonical text of a valid value."""
+        if len(data) > cls.MAX_BYTES:
+            msg = f"a {cls.__name__.lower()} has at most {cls.MAX_BYTES} bytes"
+            raise DecodeError(msg)
+        try:
+            value = msgspec.json.decode(data, type=cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            msg = f"not a valid {cls.__name__.lower()}: {error.__cause__ or error}"
+            raise DecodeError(msg) from error
+        if value.to_bytes() != data:
+            msg = f"not the canonical text of a {cls.__name__.lower()}: send it on as it was, unedited"
+            raise DecodeError(msg)
+        return value
+
+    def save(self, path: Path) -> None:
+        """Write a new file, whole or not at all; FileExistsError if the path is taken."""
+        _write_new(path, self.to_bytes(), mode=0o666)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file; DecodeError or OSError names it."""
+        try:
+            return cls.from_bytes(_read(path, cls.MAX_BYTES))
+        except DecodeError as error:
+            msg = f"{path}: {error}"
+            raise DecodeError(msg) from error
+
+
+class Card(_File, frozen=True, eq=False, tag="secagg card 1", rename={"client_id": "name"}):
+    """What a site mails to the builder of a roster: its name and public key. Checked when made, however it is made.
+
+    The signature proves that whoever holds the private key chose this name for it; it does not prove who they are.
 
     Attributes:
         client_id: the site's name, or number.
         public: 32-byte Ed25519 public key.
-        signature: 64 bytes, by that key over name and key.
+        signature: 64 bytes, by that key over both.
 
     Raises:
-        DecodeError: the signature is not valid.
-        PlanError, TypeError: the name cannot be a client id.
+        DecodeError, PlanError: the key or the signature is not valid; the name cannot be a client id.
     """
 
     client_id: ClientId
     public: bytes
-    signature: bytes = field(repr=False)
+    signature: bytes
 
     def __post_init__(self) -> None:
         """Check name and signature."""
-        checked_id(self.client_id)
         verify_signature(self.public, _card_statement(self.client_id, self.public), self.signature)
 
     @classmethod
     def issue(cls, identity: Identity, client_id: ClientId) -> Card:
         """Make the card of one's own identity."""
-        signature = identity.sign(_card_statement(checked_id(client_id), identity.public))
-        return cls(client_id=client_id, public=identity.public, signature=signature)
-
-    def to_bytes(self) -> bytes:
-        """Return the card as canonical JSON text, <= 4,096 bytes."""
-        return _file_bytes(_CardFile(self.client_id, self.public, self.signature))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Card:
-        """Read a card and check it.
-
-        Raises:
-            DecodeError: not a canonical card, or not signed by its own key.
-        """
-        _check_size(data, MAX_CARD_BYTES, "a card")
-        file = _parsed(_CardFile, data)
-        return _as_received(lambda: cls(client_id=file.name, public=file.key, signature=file.signature))
-
-    def save(self, path: Path) -> None:
-        """Write the card to a new file; FileExistsError if the path is taken."""
-        _write_new(path, self.to_bytes())
-
-    @classmethod
-    def load(cls, path: Path) -> Card:
-        """Read a card from a file; DecodeError names the path."""
-        return _loaded(cls.from_bytes, path, MAX_CARD_BYTES)
+        return cls(client_id, identity.public, identity.sign(_card_statement(client_id, identity.public)))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Roster:
-    """Which keys take part, signed by the roster's builder. Cannot exist unsigned: everything is checked when made.
-
-    Made by `found` and `succeed`, or read by `from_bytes` and `load`.
+class Roster(_File, frozen=True, eq=False, tag="secagg roster 1"):
+    """Which keys take part, signed by the roster's builder. Made by `found` and `succeed`; checked however it is made.
 
     Attributes:
         consortium: name of the collaboration.
         serial: 1 for a founding roster, then rising by one.
         previous: 32-byte digest of the roster before this one; empty for a founding roster.
-        members: {client id: 32-byte Ed25519 public key}; read-only, sorted as in `Setup`; no key twice.
-        revoked: keys that left, of this roster and all before it; none is a member's.
-        builder: 32-byte public key that signed this roster.
-        next_builder: 32-byte public key that must sign the next; differs from `builder` for a hand-over.
+        builder, next_builder: 32-byte public keys: signed this roster, must sign the next (hand-over if they differ).
+        cards: the members' cards, sorted as in `Setup`; no name and no key twice.
+        revoked: 32-byte keys that left, in this roster and all before it, sorted; none is a member's.
         signature: 64 bytes, by `builder` over `digest`.
 
     Raises:
-        PlanError: a value is out of range, a key appears twice, or a revoked key is in use.
-        DecodeError: a key or the signature is not valid.
+        PlanError: a value is out of range, names or keys appear twice, or a revoked key is in use.
+        DecodeError: a key or a signature is not valid.
     """
+
+    MAX_BYTES: ClassVar[int] = 1 << 24
 
     consortium: str
     serial: int
     previous: bytes
-    members: Mapping[ClientId, bytes]
-    revoked: Set[bytes]
     builder: bytes
     next_builder: bytes
+    cards: tuple[Card, ...]
+    revoked: tuple[bytes, ...]
     signature: bytes
 
     def __post_init__(self) -> None:
-        """Check everything; sort the members."""
-        ids = sorted(map(checked_id, self.members), key=lambda i: (isinstance(i, str), i))
-        object.__setattr__(self, "members", MappingProxyType({i: self.members[i] for i in ids}))
-        object.__setattr__(self, "revoked", frozenset(self.revoked))
-        for key in (*self.members.values(), *self.revoked, self.builder, self.next_builder):
+        """Check everything."""
+        name, keys = self.consortium, frozenset(self.members.values())
+        for key in (*self.revoked, self.next_builder):
             _check_public(key)
-        keys = frozenset(self.members.values())
         for holds, message in (
-            (1 <= len(self.consortium) <= MAX_ID, f"a consortium's name has 1 to {MAX_ID} characters"),
-            (self.consortium.isprintable(), f"a consortium's name is printable text, got {self.consortium!r}"),
-            (type(self.serial) is int and 1 <= self.serial < 1 << 63, f"a serial is in [1, 2^63), got {self.serial}"),
-            (len(self.previous) == (_DIGEST_BYTES if self.serial > 1 else 0), "previous is a digest after serial 1"),
+            (isinstance(name, str) and name.isprintable() and 1 <= len(name) <= MAX_ID, "a name is 1 to 256 letters"),
+            (1 <= self.serial < 1 << 63, f"a serial is in [1, 2^63), got {self.serial}"),
+            (len(self.previous) == (_BYTES if self.serial > 1 else 0), "serial 1 and no other has no previous"),
             (len(keys) > 0, "a roster has at least one member"),
-            (len(keys) == len(self.members), "one key stands under two names: every site needs its own"),
-            (keys.isdisjoint(self.revoked), "a member has a revoked key: it needs a new one (`secagg keys new`)"),
-            (self.next_builder not in self.revoked, "the next roster's builder has a revoked key: hand over to another"),
+            (len(self.members) == len(self.cards), "a name appears twice in the roster"),
+            (len(keys) == len(self.cards), "a key appears twice in the roster: every site needs its own"),
+            (self.cards == _sorted(self.cards), "the cards of a roster are sorted by name"),
+            (self.revoked == tuple(sorted(set(self.revoked))), "revoked keys are sorted and distinct"),
+            (keys.isdisjoint(self.revoked), "a member's key is revoked: it needs a new one (secagg keys new)"),
+            (self.next_builder not in self.revoked, "the next builder's key is revoked: hand over to another one"),
+            (len(self.to_bytes()) <= self.MAX_BYTES, f"a roster file has at most {self.MAX_BYTES} bytes"),
         ):
             if not holds:
                 raise PlanError(message)
-        if len(self.to_bytes()) > MAX_ROSTER_BYTES:
-            msg = f"a roster file has at most {MAX_ROSTER_BYTES} bytes: too many members or revoked keys"
-            raise PlanError(msg)
         verify_signature(self.builder, tags.ROSTER_SIGNATURE + self.digest, self.signature)
 
     @classmethod
-    def found(cls, consortium: str, members: Mapping[ClientId, bytes], *, builder: Identity) -> Roster:
-        """Make and sign the first roster of a consortium.
-
-        Args:
-            consortium: its name.
-            members: {client id: 32-byte public key}, >= 1 entries, keys distinct.
-            builder: signs this roster, and the next.
-        Raises:
-            PlanError, DecodeError, TypeError: as the class says.
-        """
-        return cls._signed(
-            builder,
-            consortium=consortium,
-            serial=1,
-            previous=b"",
-            members=members,
-            revoked=frozenset(),
-            next_builder=builder.public,
-        )
+    def found(cls, consortium: str, cards: Iterable[Card], *, builder: Identity) -> Roster:
+        """Make and sign the first roster of a consortium from its members' cards; PlanError as the class says."""
+        return cls._signed(builder, consortium, 1, b"", builder.public, builder.public, _sorted(cards), ())
 
     def succeed(
         self,
         *,
         builder: Identity,
-        members: Mapping[ClientId, bytes] | None = None,
+        cards: Iterable[Card] = (),
         revoke: Iterable[ClientId] = (),
-        next_builder: bytes | None = None,
+        next_builder: bytes = b"",
     ) -> Roster:
         """Make and sign the roster after this one.
 
         Args:
             builder: the identity that this roster names as its next builder.
-            members: {client id: 32-byte public key} of who joins, or gets a new key; the old one is then revoked.
+            cards: of who joins, or has a new key; the old key is then revoked.
             revoke: ids of who leaves; their keys are revoked.
-            next_builder: 32-byte public key that takes over from the next roster on; by default nobody does.
+            next_builder: 32-byte public key that takes over from the next roster on; empty if nobody does.
         Raises:
-            PlanError: not the builder, nobody of that name, or a rule of `check_follows` would be broken.
-            DecodeError: a public key is not valid.
+            PlanError: not the builder, nobody of that name, or the result would not be a roster.
         """
-        joining, leaving = dict(members or {}), set(revoke)
-        for client_id in leaving:
-            if client_id not in self.members or client_id in joining:
-                why = "not a member of the previous roster" if client_id not in self.members else "also given a key"
-                msg = f"cannot revoke {client_id!r}: {why}"
-                raise PlanError(msg)
-        kept = {client_id: key for client_id, key in self.members.items() if client_id not in leaving}
-        after = {**kept, **joining}
-        successor = self._signed(
-            builder,
-            consortium=self.consortium,
-            serial=self.serial + 1,
-            previous=self.digest,
-            members=after,
-            revoked=self.revoked | (set(self.members.values()) - set(after.values())),
-            next_builder=builder.public if next_builder is None else next_builder,
-        )
+        given, leaving = list(cards), set(revoke)
+        replaced = {card.client_id for card in given}
+        if unclear := leaving - (self.members.keys() - replaced):
+            msg = f"cannot revoke {unclear.pop()!r}: not a member, or given a new card (which revokes the old key)"
+            raise PlanError(msg)
+        after = _sorted(given + [card for card in self.cards if card.client_id not in leaving | replaced])
+        gone = set(self.members.values()) - {card.public for card in after}
+        revoked = tuple(sorted({*self.revoked, *gone}))
+        head = (self.consortium, self.serial + 1, self.digest, builder.public, next_builder or builder.public)
         try:
+            successor = self._signed(builder, *head, after, revoked)
             successor.check_follows(self)
         except DecodeError as error:
             raise PlanError(*error.args) from error
@@ -328,48 +282,47 @@ class Roster:
 
         Raises:
             DecodeError: it is of another consortium, its serial does not rise by one, it does not name the previous
-                digest, the previous roster does not name its builder, a key left without being revoked or is no longer
-                revoked, or a key moved to another name.
+                digest, the previous roster does not name its builder, or a key that left is not revoked any more.
         Guarantees: along a chain of checked rosters, no key that left a roster is in a later one.
         """
-        owners = {key: client_id for client_id, key in previous.members.items()}
+        known = {*previous.members.values(), *previous.revoked}
         for holds, message in (
             (self.consortium == previous.consortium, f"is of {self.consortium!r}, not of {previous.consortium!r}"),
-            (self.serial == previous.serial + 1, f"serial {self.serial} does not follow serial {previous.serial}"),
+            (self.serial == previous.serial + 1, f"has serial {self.serial}, which does not follow {previous.serial}"),
             (self.previous == previous.digest, "follows another roster than the one given"),
-            (self.builder == previous.next_builder, "is signed by another key than the previous roster names"),
-            (previous.revoked <= self.revoked, "leaves out a key that was revoked"),
-            (owners.keys() <= {*self.members.values(), *self.revoked}, "drops a member without revoking its key"),
-            (
-                all(owners.get(key, client_id) == client_id for client_id, key in self.members.items()),
-                "gives a member's key to another name",
-            ),
+            (self.builder == previous.next_builder, "is signed by another key than the previous roster's builder"),
+            (known <= {*self.members.values(), *self.revoked}, "forgets a key instead of revoking it"),
+            (set(previous.revoked) <= set(self.revoked), "brings a revoked key back"),
         ):
             if not holds:
                 msg = f"the roster {message}"
                 raise DecodeError(msg)
 
     @cached_property
+    def members(self) -> Mapping[ClientId, bytes]:
+        """{client id: 32-byte Ed25519 public key}; read-only, sorted as in `Setup`."""
+        return MappingProxyType({card.client_id: card.public for card in self.cards})
+
+    @cached_property
     def digest(self) -> bytes:
-        """32-byte hash of everything but the signature: SHA-256 of a label and the file's text with no signature."""
-        return _digest(msgspec.structs.replace(self._file, signature=b""))
+        """32-byte hash of everything but the roster's signature."""
+        return _digest(msgspec.structs.astuple(self)[:-1])
 
     @cached_property
     def short_hash(self) -> str:
-        """The digest stretched and shortened to 30 decimal digits in six groups, to be read out over the phone.
+        """The digest, stretched, as 30 decimal digits in six groups of five, to be read out over the phone.
 
-        scrypt(digest, n = 2^15, r = 8, p = 1) modulo 10^30, i.e. 99.7 bits; 32 MiB and about 0.1 s on one core.
+        scrypt(digest, n = 2^15, r = 8, p = 1) modulo 10^30: 99.7 bits; 32 MiB and about 0.1 s on one core.
 
-        Security: sites that read the *same 30 digits* to each other, on a line where they know each other's voice, hold
+        Security: sites that read the same 30 digits to each other, on a line where they know each other's voices, hold
         the same roster, unless its builder found two rosters with one short hash. Expected cost of that: 1.25 · 10^15
-        scrypt evaluations (birthday bound), 4 million core-years at 0.1 s each; an accelerator with 5 TB/s of memory
-        bandwidth and 4 · 10^13 integer operations per second does fewer than 10^5 a second (each evaluation moves
-        2^26 bytes, or more arithmetic in their stead: at least 4 · 10^8 operations), so 400 accelerator-years.
-        Somebody who is not the builder has to hit one given value: 10^30 evaluations. Every group left unread divides
-        the first cost by about 316 and the second by 10^5.
-        Source: RFC 7914 (scrypt); decimal groups after Signal's safety numbers: they sound different in any language.
+        scrypt evaluations (birthday bound); 4 million core-years at 0.1 s each. One evaluation moves 2^26 bytes, or
+        else takes more than its 4 · 10^8 integer operations, so an accelerator with 5 · 10^12 bytes/s and 4 · 10^13
+        operations/s does fewer than 10^5 a second: more than 390 accelerator-years. Anybody but the builder must hit a
+        given value: 10^30 evaluations. Each group left unread divides the first cost by 316 and the second by 10^5.
+        Source: RFC 7914 (scrypt).
         """
-        stretched = hashlib.scrypt(self.digest, salt=tags.ROSTER_SHORT_HASH, **_SCRYPT)
+        stretched = hashlib.scrypt(self.digest, salt=tags.ROSTER_SHORT_HASH, n=1 << 15, r=8, p=1, maxmem=1 << 26)
         digits = f"{int.from_bytes(stretched, 'big') % 10**_DIGITS:0{_DIGITS}}"
         return "-".join(digits[i : i + _GROUP] for i in range(0, _DIGITS, _GROUP))
 
@@ -377,72 +330,26 @@ class Roster:
         """Compare with the short hash that another site read out; hyphens and spaces do not matter.
 
         Raises:
-            PlanError: not 30 digits; a part of a short hash is not compared.
-            DecodeError: another roster's.
+            DecodeError: another roster's; PlanError: not 30 digits, since a part of a short hash is not compared.
         """
         digits = heard.replace("-", "").replace(" ", "")
         if len(digits) != _DIGITS or not (digits.isascii() and digits.isdigit()):
-            msg = f"a short hash has {_DIGITS} digits in groups of {_GROUP}, got {heard!r}: compare all of them"
+            msg = f"a short hash has {_DIGITS} digits in {_DIGITS // _GROUP} groups, got {heard!r}: compare all of them"
             raise PlanError(msg)
         if digits != self.short_hash.replace("-", ""):
-            msg = f"the short hash is {self.short_hash}, not {heard}: this is not the roster the other site holds"
+            msg = f"the short hash is {self.short_hash}: this is not the roster that the other site holds"
             raise DecodeError(msg)
-
-    def to_bytes(self) -> bytes:
-        """Return the roster as canonical JSON text, <= 2^24 bytes."""
-        return _text(self._file)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Roster:
-        """Read a roster and check it, signature included.
-
-        Raises:
-            DecodeError: not a canonical roster, or its signature does not hold.
-        """
-        file = _parsed(_RosterFile, data, limit=MAX_ROSTER_BYTES)
-        try:
-            return cls._of(file)
-        except PlanError as error:
-            raise DecodeError(*error.args) from error
-
-    def save(self, path: Path) -> None:
-        """Write the roster to a new file; FileExistsError if the path is taken."""
-        _write_new(path, self.to_bytes())
-
-    @classmethod
-    def load(cls, path: Path) -> Roster:
-        """Read a roster from a file; DecodeError names the path."""
-        return _naming(path, cls.from_bytes, _read(path, MAX_ROSTER_BYTES))
 
     def __repr__(self) -> str:
         """Say which roster it is, not all that is in it."""
         return f"<Roster {self.consortium!r} serial={self.serial} members={len(self.members)} {self.digest.hex()}>"
 
-    @property
-    def _file(self) -> _RosterFile:
-        members = [_Member(client_id, key) for client_id, key in self.members.items()]
-        return _RosterFile(
-            self.consortium,
-            self.serial,
-            self.previous,
-            self.builder,
-            self.next_builder,
-            members,
-            sorted(self.revoked),
-            self.signature,
-        )
-
     @classmethod
-    def _of(cls, file: _RosterFile) -> Roster:
-        fields = msgspec.structs.asdict(file)
-        return cls(**{**fields, "members": {member.name: member.key for member in file.members}})
-
-    @classmethod
-    def _signed(cls, builder: Identity, file: _RosterFile) -> Roster:
-        return cls._of(msgspec.structs.replace(file, signature=builder.sign(tags.ROSTER_SIGNATURE + _digest(file))))
+    def _signed(cls, builder: Identity, *fields: Any) -> Roster:  # noqa: ANN401 -- in the order of the attributes
+        return cls(*(*fields, builder.sign(tags.ROSTER_SIGNATURE + _digest(fields))))
 
 
-class _PrivateKeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format"):
+class _PrivateKey(_File, frozen=True, eq=False, tag="secagg private key 1"):
     public: bytes
     private: bytes
 
@@ -451,3 +358,42 @@ class _PrivateKeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return []
+
+
+def _card_statement(client_id: ClientId, public: bytes) -> bytes:
+    return tags.CARD_SIGNATURE + msgspec.msgpack.encode((checked_id(client_id), public))
+
+
+def _digest(fields: tuple[Any, ...]) -> bytes:
+    return hashlib.sha256(tags.ROSTER_FILE + msgspec.msgpack.encode(fields)).digest()
+
+
+def _sorted(cards: Iterable[Card]) -> tuple[Card, ...]:
+    return tuple(sorted(cards, key=lambda card: (isinstance(card.client_id, str), card.client_id)))
+
+
+def _check_public(public: bytes) -> None:
+    y = int.from_bytes(public, "little") & ((1 << 255) - 1)
+    if len(public) != _BYTES or y >= _PRIME or y in _SMALL_ORDER:
+        msg = "not an Ed25519 public key of 32 bytes, or one under which signatures prove nothing (small order)"
+        raise DecodeError(msg)
+
+
+def _write_new(path: Path, data: bytes, *, mode: int) -> None:
+    with open(path, "xb", opener=partial(os.open, mode=mode)) as file:  # O_CREAT | O_EXCL
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def _read(path: Path, limit: int, *, private: bool = False) -> bytes:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:  # a pipe: no wait
+        mode = os.fstat(file.fileno()).st_mode
+        if private and mode & 0o077:
+            remedy = f"others have access to this private key: run `chmod 600 {path}`"
+            raise PermissionError(errno.EACCES, remedy, str(path))
+        return file.read(limit + 1) if stat.S_ISREG(mode) else b""

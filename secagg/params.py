@@ -109,9 +109,9 @@ class Plan:
         dropouts: how many clients may vanish, at random, within `failure_bits`. On a sparse graph a round with more of
             them is refused, since `privacy_bits` would no longer hold.
         corrupted: how many clients may show the server all they know, within `privacy_bits`.
-        privacy_bits: -log2 of a bound on the odds that the server and the corrupted clients learn more than the sum;
-            None if that cannot happen. Stated by whoever made the plan; without meaning for "plain".
-        failure_bits: -log2 of a bound on the odds that the round fails although no more than `dropouts` vanish;
+        privacy_bits: -log2 of a bound on the odds, in one round, that the server and the corrupted clients learn more
+            than the sum; None if that cannot happen. Stated by whoever made the plan; without meaning for "plain".
+        failure_bits: -log2 of a bound on the odds that one round fails although no more than `dropouts` vanish;
             None if that cannot happen. Stated likewise.
 
     Raises:

@@ -1,8 +1,8 @@
 """Parameters of a round, with the odds that they fail.
 
-Semi-honest server. Corrupted clients are fixed before the graph's public randomness is drawn; dropouts are a uniformly
-random subset, independent of the graph. With c corrupted and d dropping clients of n, degree k and threshold t (a
-secret's holders are its owner and the owner's k neighbours, so k + 1):
+Semi-honest server, sparse graph. Corrupted clients are fixed before the graph's public randomness is drawn; dropouts
+are a uniformly random subset, independent of the graph. With c corrupted and d dropping clients of n, degree k and
+threshold t (a secret's holders are its owner and the owner's k neighbours, so k + 1):
 
 * privacy, shares: an honest client's secrets are safe while at most t - 1 of its k neighbours are corrupted. Odds of
   the contrary: at most (n - c) · P[Hypergeometric(n - 1, c, k) >= t].
@@ -16,11 +16,19 @@ secret's holders are its owner and the owner's k neighbours, so k + 1):
 
 The server refuses to open a sum that more than d clients are missing from, since the odds are for d.
 
+Over R rounds the corrupted clients stay the same, while every round draws a fresh graph and loses fresh clients: by
+the union bound privacy fails in some round with at most R times the odds of one.
+
 Complete graph: t > 2n/3 holds always, so privacy fails only if t or more clients are corrupted and the round fails
-only if more than n - t drop out; within the stated numbers neither can happen.
+only if more than n - t drop out; within the stated numbers neither can happen, in however many rounds.
+
+Malicious server: complete graph only, and t > (n + c)/2 besides. A server that tells two groups of honest clients of
+different survivors opens a victim's both secrets if each group, with the c corrupted clients, holds t shares; then
+2(t - c) <= n - c, which 2t > n + c excludes. On a sparse graph that server could choose who "drops out" after it has
+seen the graph, so that odds over random dropouts say nothing; `plan` refuses.
 
 Source: Bell et al. 2020, sec. 3.2-3.4 (semi-honest), with the own share counted as in Bonawitz et al. 2017; Harary
-graphs under a random permutation as there. Plans against a malicious server are not offered yet.
+graphs under a random permutation as there. Malicious: Bonawitz et al. 2017, sec. 6.2.
 """
 
 from __future__ import annotations
@@ -28,16 +36,23 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from secagg.errors import PlanError
 from secagg.params import Plan
 
 if TYPE_CHECKING:
-    from secagg.params import Codec, Masking
+    from numpy.typing import NDArray
 
-__all__ = ["plan"]
+    from secagg.params import Codec, Masking, ServerModel
+
+__all__ = ["explain", "plan"]
 
 _CONSORTIUM = 50
 """Up to so many clients "auto" takes the complete graph, whose privacy rests on a count of corrupted clients alone."""
+
+_MOST_NEIGHBOURS = 1 << 13
+"""No sparse graph is looked for beyond: a client that expands more masks than this gains nothing from sparseness."""
 
 _FEWEST_HONEST = 2
 
@@ -52,8 +67,10 @@ def plan(
     corrupted: float = 0.1,
     graph: Literal["auto", "complete", "sparse"] = "auto",
     masking: Masking = "masking",
+    server: ServerModel = "semi-honest",
     security_bits: int = 40,
     correctness_bits: int = 20,
+    rounds: int = 1,
 ) -> Plan:
     """Choose degree and threshold for summing what a codec encodes.
 
@@ -63,24 +80,34 @@ def plan(
         corrupted: share of clients that may tell the server all they know, in [0, 1).
         graph: "complete", "sparse" (random k-regular), or "auto": sparse above 50 clients if it halves the work.
         masking: "masking", or "plain" for the unprotected baseline.
-        security_bits: privacy may fail with odds of at most 2^-security_bits a round (sparse graph).
-        correctness_bits: a round may fail, within `dropout`, with odds of at most 2^-correctness_bits (sparse graph).
-    Returns: a plan that states the odds it reaches.
+        server: "semi-honest", or "malicious": complete graph always, and the smallest threshold above 2n/3 and
+            (n + c)/2.
+        security_bits: privacy may fail in any of the `rounds` with odds of at most 2^-security_bits (sparse graph).
+        correctness_bits: one round may fail, within `dropout`, with odds of at most 2^-correctness_bits (sparse graph).
+        rounds: how many rounds will be run with this plan, each with a round number (hence a graph) of its own.
+    Returns: a plan that states the odds it reaches, of one round: over R rounds take log2 R off its `privacy_bits`
+        and `failure_bits`.
     Raises:
         PlanError: nothing satisfies this; says what would.
+    Guarantees: the odds are upper bounds, for any client among all and not for one of them, over the draw of the
+        graph and of the dropouts; None stands for "cannot happen". They leave out broken cryptography, more corrupted
+        clients than stated, and what the sums themselves tell.
 
     >>> import secagg
     >>> four_hospitals = secagg.plan(secagg.Encoding(dimension=14, clip=1.0, bits=16, clients=4))
     >>> four_hospitals.threshold, four_hospitals.degree, four_hospitals.dropouts
     (3, 3, 1)
     """
-    _check_arguments(dropout, corrupted, graph, masking, min(security_bits, correctness_bits))
+    _check_shares(dropout, corrupted)
+    _check_choices(graph, masking, server)
+    _check_odds(min(security_bits, correctness_bits), rounds)
     n = codec.clients
     shape: dict[str, Any] = {
         "clients": n,
         "length": codec.length,
         "modulus_bits": codec.modulus_bits,
         "encoding": codec.digest,
+        "server": server,
         "dropouts": math.ceil(dropout * n - _ROUNDING),
         "corrupted": math.ceil(corrupted * n - _ROUNDING),
     }
@@ -94,63 +121,131 @@ def plan(
             "lower the shares or take more clients"
         )
         raise PlanError(msg)
-    if graph == "complete" or (graph == "auto" and n <= _CONSORTIUM):
+    if server == "malicious" or graph == "complete" or (graph == "auto" and n <= _CONSORTIUM):
         return _complete(shape)
-    most = (n - 1) // 2 if graph == "auto" else n - 2
-    sparse = _sparse(shape, security_bits, correctness_bits, most)
+    most = min((n - 1) // 2 if graph == "auto" else n - 2, _MOST_NEIGHBOURS)
+    sparse = _sparse(shape, security_bits + _log2(rounds), correctness_bits, most)
     if sparse is not None:
         return sparse
     if graph == "auto":
         return _complete(shape)
     msg = (
         f"with {shape['corrupted']} of {n} clients corrupted and {shape['dropouts']} dropping out, no sparse graph "
-        f"fails with odds below 2^-{security_bits} (privacy) and 2^-{correctness_bits} (round): "
-        "use graph='complete' or lower the shares"
+        f"of up to {most} neighbours fails with odds below 2^-{security_bits} (privacy, over {rounds} rounds) and "
+        f"2^-{correctness_bits} (one round): use graph='complete' or lower the shares"
     )
     raise PlanError(msg)
 
 
-def _check_arguments(dropout: float, corrupted: float, graph: str, masking: str, fewest_bits: int) -> None:
+def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
+    """Say why a plan is what it is.
+
+    Args:
+        rounds: for how many rounds its odds are added up.
+    Returns: sentences by subject: graph, threshold, privacy, failure, modulus; for "plain" only privacy and modulus.
+    Raises:
+        PlanError: rounds is not an integer of at least 1.
+    """
+    _check_odds(1, rounds)
+    n, c, d, k, t = plan.clients, plan.corrupted, plan.dropouts, plan.degree, plan.threshold
+    modulus = f"2^{plan.modulus_bits}: wide enough that no sum of {n} encoded vectors wraps"
+    if plan.masking == "plain":
+        return {"privacy": "none: the server sees every vector", "modulus": modulus}
+    if plan.is_complete:
+        reason, tolerated = f"more than 2n/3 = {2 * n / 3:.1f}", t - 1
+        if plan.server == "malicious":
+            reason += f", and than (n + c)/2 = {(n + c) / 2:.1f}, so that no two groups of clients who are told of "
+            reason += "different survivors can both open a secret"
+            tolerated = 2 * t - n - 1
+        return {
+            "graph": f"complete: each client shares a mask with all {k} others, so that no luck is involved",
+            "threshold": f"{t} of {n} shares rebuild a secret: {reason}",
+            "privacy": f"cannot fail while at most {tolerated} clients side with the server; planned for {c}",
+            "failure": f"cannot happen while at most {n - t} clients drop out; planned for {d}",
+            "modulus": modulus,
+        }
+    torn, captured = _log2_disconnected(n, c + d, k), _log2_captured(n, c, k, t)
+    return {
+        "graph": f"sparse: each client shares a mask with {k} of {n - 1} others, drawn afresh every round",
+        "threshold": f"{t} of {k + 1} shares rebuild a secret: more than k/2 + 1 = {k // 2 + 1}, so that dropouts "
+        f"alone cannot tear the graph, and at most {t - 1} of a client's neighbours may be corrupted",
+        "privacy": f"fails with odds of at most {_odds(_log2_sum(torn, captured), rounds)} if {c} clients side with "
+        f"the server; in one round {_odds(captured)} that {t} of them are neighbours of one honest client, "
+        f"{_odds(torn)} that the honest survivors' graph falls apart",
+        "failure": f"odds of at most {_odds(_log2_lost(n, d, k, t), rounds)} if {d} clients drop out; of more the "
+        f"server refuses to open the sum",
+        "modulus": modulus,
+    }
+
+
+def _odds(log2_odds: float, rounds: int = 1) -> str:
+    if log2_odds == -math.inf:
+        return "0"
+    one = f"2^{log2_odds:.1f}"
+    return one if rounds == 1 else f"2^{min(log2_odds + _log2(rounds), 0.0):.1f} over {rounds} rounds ({one} in one)"
+
+
+def _check_shares(dropout: float, corrupted: float) -> None:
     for name, share in (("dropout", dropout), ("corrupted", corrupted)):
         if not 0 <= share < 1:
             msg = f"{name} is a share of the clients, in [0, 1), got {share}"
             raise PlanError(msg)
+
+
+def _check_choices(graph: str, masking: str, server: str) -> None:
     for name, value, choices in (
         ("graph", graph, ("auto", "complete", "sparse")),
         ("masking", masking, ("masking", "plain")),
+        ("server", server, ("semi-honest", "malicious")),
     ):
         if value not in choices:
             msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
             raise PlanError(msg)
-    if fewest_bits < 1:
+    if server == "malicious" and graph == "sparse":
+        msg = (
+            "no sparse graph holds against a malicious server: it could choose who drops out after it has seen the "
+            "graph; use graph='complete', or server='semi-honest' if the server follows the protocol"
+        )
+        raise PlanError(msg)
+
+
+def _check_odds(fewest_bits: int, rounds: int) -> None:
+    if not fewest_bits >= 1:
         msg = f"odds are given as at least 1 bit, got {fewest_bits}"
+        raise PlanError(msg)
+    if type(rounds) is not int or rounds < 1:
+        msg = f"rounds must be an integer of at least 1, got {rounds!r}"
         raise PlanError(msg)
 
 
 def _complete(shape: dict[str, Any]) -> Plan:
-    n = shape["clients"]
+    n, c = shape["clients"], shape["corrupted"]
     t = max(2 * n // 3 + 1, 2)
+    against = ""
+    if shape["server"] == "malicious":
+        t = max(t, (n + c) // 2 + 1)
+        against = f" against a malicious server with {c} corrupted clients"
     if shape["dropouts"] > n - t:
         msg = (
-            f"{n} clients on a complete graph need a threshold of {t}, so at most {n - t} may drop out; "
+            f"{n} clients on a complete graph need a threshold of {t}{against}, so at most {n - t} may drop out; "
             f"asked for {shape['dropouts']}: lower dropout or take more clients"
         )
         raise PlanError(msg)
-    if shape["corrupted"] >= t:
-        msg = f"{shape['corrupted']} corrupted clients would hold {t} shares of every secret: lower corrupted"
+    if c >= t:
+        msg = f"{c} corrupted clients would hold {t} shares of every secret: lower corrupted"
         raise PlanError(msg)
     return Plan(**shape, threshold=t, degree=n - 1)
 
 
-def _sparse(shape: dict[str, Any], security_bits: int, correctness_bits: int, most: int) -> Plan | None:
+def _sparse(shape: dict[str, Any], security_bits: float, correctness_bits: int, most: int) -> Plan | None:
     """Find the smallest degree up to `most` that works, and for it the largest threshold that rarely fails."""
     n, c, d = shape["clients"], shape["corrupted"], shape["dropouts"]
     for k in range(2, most + 1, 2):
         torn = _log2_disconnected(n, c + d, k)
         if torn > -(security_bits + 1):
             continue
-        lost = _log2_upper_tails(n - 1, d, k)  # a secret is lost if more than k - t of its owner's neighbours vanish
-        rare = [t for t in range(k // 2 + 2, k + 1) if _log2(n) + lost[k - t + 1] <= -correctness_bits]
+        dropped = _log2_upper_tails(n - 1, d, k)
+        rare = [t for t in range(k // 2 + 2, k + 1) if _log2(n) + dropped[k - t + 1] <= -correctness_bits]
         if not rare:
             continue
         t = max(rare)
@@ -161,14 +256,19 @@ def _sparse(shape: dict[str, Any], security_bits: int, correctness_bits: int, mo
                 threshold=t,
                 degree=k,
                 privacy_bits=_bits(_log2_sum(torn, captured)),
-                failure_bits=_bits(_log2(n) + lost[k - t + 1]),
+                failure_bits=_bits(_log2_lost(n, d, k, t)),
             )
     return None
 
 
 def _log2_captured(n: int, c: int, k: int, t: int) -> float:
     """log2 of a bound on the odds that some honest client has t or more corrupted neighbours."""
-    return _log2(n - c) + _log2_upper_tails(n - 1, c, k)[t]
+    return _log2(n - c) + float(_log2_upper_tails(n - 1, c, k)[t])
+
+
+def _log2_lost(n: int, d: int, k: int, t: int) -> float:
+    """log2 of a bound on the odds that of some owner's k neighbours more than k - t vanish: its secret is lost."""
+    return _log2(n) + float(_log2_upper_tails(n - 1, d, k)[k - t + 1])
 
 
 def _log2_disconnected(n: int, removed: int, k: int) -> float:
@@ -179,22 +279,23 @@ def _log2_disconnected(n: int, removed: int, k: int) -> float:
     return pairs + _log2_falling(removed, k) - _log2_falling(n, k)
 
 
-def _log2_upper_tails(population: int, marked: int, draws: int) -> list[float]:
+def _log2_upper_tails(population: int, marked: int, draws: int) -> NDArray[np.float64]:
     """log2 P[X >= j] for j = 0..draws + 1 and X marked among draws without replacement (hypergeometric).
 
     Exact up to rounding: terms are added up from the smallest.
     """
-    whole = _log2_choose(population, draws)
-    tails = [-math.inf] * (draws + 2)
-    for j in range(draws, -1, -1):
-        possible = j <= marked and draws - j <= population - marked
-        term = _log2_choose(marked, j) + _log2_choose(population - marked, draws - j) - whole if possible else -math.inf
-        tails[j] = min(_log2_sum(tails[j + 1], term), 0.0)
-    return tails
+    taken = _log2_choices(marked, draws) + _log2_choices(population - marked, draws)[::-1]
+    terms = taken - _log2_choices(population, draws)[draws]
+    tails = np.logaddexp2.accumulate(terms[::-1])[::-1]
+    return np.append(np.minimum(tails, 0.0), -np.inf)
 
 
-def _log2_choose(n: int, k: int) -> float:
-    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
+def _log2_choices(n: int, most: int) -> NDArray[np.float64]:
+    """log2 of n choose k for k = 0..most; -inf where k > n."""
+    chosen = np.arange(most)
+    with np.errstate(divide="ignore"):
+        factors = np.log2(np.maximum(n - chosen, 0)) - np.log2(chosen + 1)
+    return np.append(0.0, np.cumsum(factors))
 
 
 def _log2_falling(n: int, k: int) -> float:

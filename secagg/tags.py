@@ -76,3 +76,15 @@ SELF_MASK: Final = _label("self-mask")
 
 PAIRWISE_MASK: Final = _label("pairwise-mask")
 """Mask stream of one pair of clients, lower roster position first."""
+
+CARD_SIGNATURE: Final = _label("card-signature")
+"""What a site signs to vouch for its own name and identity key."""
+
+ROSTER_FILE: Final = _label("roster-file")
+"""Hash of everything in a roster file but its signature."""
+
+ROSTER_SIGNATURE: Final = _label("roster-signature")
+"""What a roster's builder signs: that hash."""
+
+ROSTER_SHORT_HASH: Final = _label("roster-short-hash")
+"""Salt of the short hash that sites read to each other."""

@@ -1,5 +1,6 @@
 """Plans: safe by construction, with odds that hold up against enumeration and simulation."""
 
+import time
 from fractions import Fraction
 from math import comb, log2
 from typing import Any
@@ -134,6 +135,15 @@ def test_tails_are_exact(population: int, data: st.DataObject) -> None:
         ({"masking": "wishful"}, r"masking must be one of"),
         ({"security_bits": 0}, r"at least 1 bit"),
         ({"correctness_bits": -3}, r"at least 1 bit"),
+        ({"security_bits": float("nan")}, r"at least 1 bit"),
+        ({"rounds": 0}, r"rounds must be an integer of at least 1, got 0"),
+        ({"rounds": 1.5}, r"rounds must be an integer"),
+        ({"rounds": True}, r"rounds must be an integer"),
+        ({"server": "evil"}, r"server must be one of semi-honest, malicious, got 'evil'"),
+        ({"server": "malicious", "graph": "sparse"}, r"malicious server: it could choose who drops out after"),
+        ({"server": "malicious", "masking": "plain"}, r"plain sum hides nothing from any server"),
+        ({"server": "malicious", "dropout": 0.5, "corrupted": 0.0}, r"at most 1 may drop out; asked for 2"),
+        ({"server": "malicious", "corrupted": 0.5}, r"leave 1: a sum over fewer than 2"),
         ({"graph": "sparse"}, r"no sparse graph"),
     ],
 )
@@ -214,7 +224,13 @@ def test_parameter_hashes_tell_apart_everything_that_changes_a_message() -> None
     ],
 )
 def test_bad_setups_are_refused(arguments: dict[str, Any], error: type[Exception]) -> None:
-    good: dict[str, Any] = {"plan": secagg.plan(codec(4)), "roster": range(4), "session": bytes(16), "round": 0}
+    good: dict[str, Any] = {
+        "plan": secagg.plan(codec(4)),
+        "roster": range(4),
+        "session": bytes(16),
+        "round": 0,
+        "assume_honest_server": True,
+    }
     Setup(**good)
     with pytest.raises(error):
         Setup(**(good | arguments))
@@ -222,11 +238,14 @@ def test_bad_setups_are_refused(arguments: dict[str, Any], error: type[Exception
 
 def test_setups_agree_on_the_roster_whatever_order_it_came_in() -> None:
     plan = secagg.plan(codec(4))
-    one = Setup(plan=plan, roster=["b", 3, "a", 1], session=bytes(16), round=0)
-    two = Setup(plan=plan, roster=[1, "a", "b", 3], session=bytes(16), round=0)
+    one = Setup(plan=plan, roster=["b", 3, "a", 1], session=bytes(16), round=0, assume_honest_server=True)
+    two = Setup(plan=plan, roster=[1, "a", "b", 3], session=bytes(16), round=0, assume_honest_server=True)
     assert one.roster == (1, 3, "a", "b")
     assert one.digest == two.digest
-    assert one.digest != Setup(plan=plan, roster=[1, 3, "a", "c"], session=bytes(16), round=0).digest
+    assert (
+        one.digest
+        != Setup(plan=plan, roster=[1, 3, "a", "c"], session=bytes(16), round=0, assume_honest_server=True).digest
+    )
 
 
 def test_new_sessions_differ() -> None:
@@ -242,3 +261,111 @@ def test_a_plan_holds_what_the_codec_says() -> None:
         encoding.modulus_bits,
         encoding.digest,
     )
+
+
+@given(
+    st.integers(60, 3_000), st.integers(10, 60), st.integers(0, 20), st.integers(0, 20), st.sampled_from([0.05, 0.2])
+)
+def test_more_rounds_and_more_bits_never_take_fewer_neighbours(
+    n: int, bits: int, more_bits: int, log2_rounds: int, share: float
+) -> None:
+    def planned(security_bits: int, rounds: int) -> Plan | None:
+        try:
+            return secagg.plan(
+                codec(n), dropout=share, corrupted=share, graph="sparse", security_bits=security_bits, rounds=rounds
+            )
+        except PlanError:
+            return None
+
+    one = planned(bits, 1)
+    stricter = planned(bits + more_bits, 3 << log2_rounds)
+    if stricter is not None:
+        assert one is not None
+        assert one.degree <= stricter.degree
+        if stricter.privacy_bits is not None:
+            assert stricter.privacy_bits - log2(3 << log2_rounds) >= bits + more_bits
+    # The union bound: 2^r rounds at s bits ask of one round what s + r bits ask.
+    assert planned(bits, 1 << log2_rounds) == planned(bits + log2_rounds, 1)
+
+
+def test_a_hundred_thousand_rounds_cost_some_neighbours_where_odds_are_involved_and_nothing_where_not() -> None:
+    one, many = secagg.plan(codec(1_000)), secagg.plan(codec(1_000), rounds=100_000)
+    assert (one.degree, many.degree) == (46, 54)
+    hospitals = Plan(
+        clients=4, length=1, modulus_bits=3, threshold=3, degree=3, dropouts=1, corrupted=1, encoding=codec(4).digest
+    )
+    assert secagg.plan(codec(4)) == secagg.plan(codec(4), rounds=100_000) == hospitals
+
+
+@pytest.mark.parametrize("share", [0.1, 1 / 3])
+def test_a_million_phones_are_answered_within_a_second(share: float) -> None:
+    start = time.perf_counter()
+    assert 60 < secagg.plan(codec(1_000_000), dropout=share, corrupted=share, rounds=1_000).degree < 600
+    assert time.perf_counter() - start < 1
+
+
+def test_more_corrupted_clients_than_shares_needed_are_refused_on_the_complete_graph() -> None:
+    with pytest.raises(PlanError, match="24 corrupted clients would hold 21 shares of every secret"):
+        secagg.plan(codec(30), corrupted=0.8, dropout=0.05)
+
+
+def test_a_search_without_an_end_is_given_up() -> None:
+    with pytest.raises(PlanError, match="no sparse graph of up to 8192 neighbours"):
+        secagg.plan(codec(1_000_000), dropout=0.4, corrupted=0.55, graph="sparse")
+
+
+@given(st.integers(2, 300), st.floats(0, 0.4), st.floats(0, 0.9))
+def test_plans_against_a_malicious_server_take_the_smallest_threshold_that_no_split_can_meet(
+    n: int, dropout: float, corrupted: float
+) -> None:
+    d, c = (int(np.ceil(share * n - 1e-9)) for share in (dropout, corrupted))
+    least = next(t for t in range(2, n + 2) if 3 * t > 2 * n and 2 * t > n + c)
+    if n - c - d < 2 or d > n - least:
+        match = "hides nothing" if n - c - d < 2 else f"at most {n - least} may drop out; asked for {d}"
+        with pytest.raises(PlanError, match=match):
+            secagg.plan(codec(n), dropout=dropout, corrupted=corrupted, server="malicious")
+        return
+    plan = secagg.plan(codec(n), dropout=dropout, corrupted=corrupted, server="malicious")
+    assert (plan.server, plan.degree, plan.threshold) == ("malicious", n - 1, least)
+    assert plan.privacy_bits is plan.failure_bits is None
+    assert plan == secagg.plan(codec(n), dropout=dropout, corrupted=corrupted, server="malicious", graph="complete")
+
+
+def test_against_a_malicious_server_even_a_crowd_gets_the_complete_graph() -> None:
+    assert secagg.plan(codec(1_000), server="malicious").is_complete
+    assert secagg.plan(codec(30), corrupted=0.5).threshold == 21  # 2n/3 decides
+    assert secagg.plan(codec(30), corrupted=0.5, server="malicious").threshold == 23  # (n + c)/2 does
+
+
+def test_a_sparse_plan_explains_every_number_it_holds() -> None:
+    plan = secagg.plan(codec(1_000), rounds=8)
+    why = planning.explain(plan, rounds=8)
+    assert plan.privacy_bits is not None
+    assert plan.failure_bits is not None
+    assert f"{plan.degree} of 999 others" in why["graph"]
+    assert f"{plan.threshold} of {plan.degree + 1} shares" in why["threshold"]
+    assert f"2^-{plan.privacy_bits - 3:.1f} over 8 rounds (2^-{plan.privacy_bits:.1f} in one)" in why["privacy"]
+    assert f"2^-{plan.failure_bits - 3:.1f} over 8 rounds (2^-{plan.failure_bits:.1f} in one)" in why["failure"]
+    assert "over" not in planning.explain(plan)["failure"]
+    assert f"2^{plan.modulus_bits}" in why["modulus"]
+    with pytest.raises(PlanError, match="rounds must be"):
+        planning.explain(plan, rounds=0)
+
+
+def test_odds_that_cannot_be_are_explained_as_zero_and_odds_above_one_as_one() -> None:
+    plan = secagg.plan(codec(300), corrupted=0.0, dropout=0.01, graph="sparse")
+    assert plan.privacy_bits is None
+    why = planning.explain(plan, rounds=1 << 30)
+    assert "odds of at most 0 if 0 clients" in why["privacy"]
+    assert "2^0.0 over 1073741824 rounds" in why["failure"] or plan.failure_bits is None
+
+
+def test_complete_plans_explain_how_many_they_withstand() -> None:
+    why = planning.explain(secagg.plan(codec(30), corrupted=0.2))
+    assert "more than 2n/3 = 20.0" in why["threshold"]
+    assert "at most 20 clients side with the server; planned for 6" in why["privacy"]
+    assert "at most 9 clients drop out; planned for 3" in why["failure"]
+    why = planning.explain(secagg.plan(codec(30), corrupted=0.5, server="malicious"))
+    assert "(n + c)/2 = 22.5" in why["threshold"]
+    assert "at most 15 clients side with the server; planned for 15" in why["privacy"]
+    assert planning.explain(secagg.plan(codec(4), masking="plain"))["privacy"] == "none: the server sees every vector"

@@ -1,0 +1,1 @@
+"""Commands of the `secagg` console script, one a file; each is an entry point in the group `secagg.commands`."""

@@ -1,0 +1,107 @@
+"""`secagg plan` on the command line."""
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import secagg
+from secagg import cli
+from secagg.planned_cost import cost_of
+
+runner = CliRunner()
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    result = runner.invoke(
+        cli.build_app(), ["plan", *arguments], env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"}
+    )
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_teaches_with_an_example_that_works() -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    example = next(line for line in out.splitlines() if "secagg plan -n 1000" in line)
+    code, out, err = run(*example.strip(" │").split()[2:])
+    assert code == 0, err
+    assert "over 100 rounds" in out
+
+
+def test_a_crowd_is_told_degree_threshold_odds_bytes_and_masks() -> None:
+    code, out, err = run("-n", "1000", "-d", "1000000", "--rounds", "10")
+    assert code == 0, err
+    codec = secagg.Encoding(dimension=1_000_000, clip=1.0, bits=16, clients=1_000)
+    plan = secagg.plan(codec, rounds=10)
+    cost = cost_of(plan, dimension=1_000_000)
+    assert f"degree {plan.degree}, threshold {plan.threshold}" in out
+    assert plan.privacy_bits is not None
+    assert f"2^-{plan.privacy_bits:.1f} in one" in out
+    for step in cost.steps:
+        assert f"{step.bytes_up:,.0f} B" in out
+        assert f"{step.bytes_down:,.0f} B" in out
+    assert "4,000,000 B" in out
+    assert f"agrees on {2 * plan.degree} keys" in out
+    assert f"{cost.upload_over_float32:.3f} × plain float32" in out
+
+
+def test_four_hospitals_are_told_that_no_luck_is_involved() -> None:
+    code, out, err = run("-n", "4", "-d", "14", "--max-weight", "500", "--server", "malicious")
+    assert code == 0, err
+    assert "malicious server: degree 3, threshold 3" in out
+    assert "no luck is involved" in out
+    assert "(n + c)/2 = 2.5" in out
+    assert "consistency_check" in out
+
+
+def test_json_has_the_plan_why_and_what_it_costs() -> None:
+    code, out, _ = run("-n", "200", "-d", "500", "--rounds", "7", "--json")
+    assert code == 0
+    answer: dict[str, Any] = json.loads(out)
+    plan = secagg.plan(secagg.Encoding(dimension=500, clip=1.0, bits=16, clients=200), rounds=7)
+    assert (answer["plan"]["degree"], answer["plan"]["threshold"]) == (plan.degree, plan.threshold)
+    assert answer["rounds"] == 7
+    assert set(answer["why"]) == {"graph", "threshold", "privacy", "failure", "modulus"}
+    assert answer["cost"]["bytes_up"] == cost_of(plan).bytes_up
+    assert [step["step"] for step in answer["cost"]["steps"]] == [
+        "advertise_keys",
+        "share_keys",
+        "masked_input",
+        "unmask",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-n", "0"], "clients must be an integer of at least 1, got 0"),
+        (["-n", "1"], "hides nothing"),
+        (["-d", "0"], "dimension must be an integer of at least 1"),
+        (["-n", "100000000"], "clients must be in"),
+        (["--bits", "99"], "bits must be an integer in 2..32"),
+        (["--clip", "nan"], "clip must be a finite number"),
+        (["--max-weight", "0"], "max_weight must be"),
+        (["--dropout", "2"], "dropout is a share of the clients"),
+        (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),
+        (["--security-bits", "0"], "at least 1 bit"),
+        (["-n", "5", "--graph", "sparse"], "no sparse graph"),
+        (["--server", "malicious", "--graph", "sparse"], "no sparse graph holds against a malicious server"),
+        (["--server", "malicious", "--corrupted", "0.6", "--dropout", "0.2"], "threshold of 17 against a malicious"),
+    ],
+)
+def test_bad_wishes_are_one_line_and_exit_code_2(arguments: list[str], says: str) -> None:
+    code, _, err = run("-d", "10", *arguments)
+    assert code == 2
+    assert says in err
+    assert err.startswith("secagg plan: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("octets", "text"), [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (188e6, "188.0 MB"), (2e13, "20.0 TB")]
+)
+def test_sizes_are_readable(octets: int, text: str) -> None:
+    from secagg.commands.plan import _size
+
+    assert _size(octets) == text
