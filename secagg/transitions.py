@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from secagg import plain
-from secagg.masking import client, messages, server, unmasking
+from secagg.masking import client, client_states, messages, server, unmasking
 from secagg.rounds import Invitation
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Protocol(NamedTuple):
 
 
 _CLIENT_BEGINNING = {
-    client.ClientState0: ClientStep(Invitation, "advertise_keys", client.client_advertise_keys),
-    client.ClientState1: ClientStep(messages.PeerKeys, "share_keys", client.client_share_keys),
-    client.ClientState2: ClientStep(messages.PeerShares, "masked_input", client.client_masked_input),
+    client_states.ClientState0: ClientStep(Invitation, "advertise_keys", client.client_advertise_keys),
+    client_states.ClientState1: ClientStep(messages.PeerKeys, "share_keys", client.client_share_keys),
+    client_states.ClientState2: ClientStep(messages.PeerShares, "masked_input", client.client_masked_input),
 }
 _SERVER_BEGINNING = {
     server.ServerState0: ServerStep("open", None, server.server_open),
@@ -71,7 +71,7 @@ _SERVER_END = {
 _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
     ("masking", "semi-honest"): Protocol(
         client=_CLIENT_BEGINNING
-        | {client.ClientState3: ClientStep(messages.Survivors, "unmask", client.client_unmask)},
+        | {client_states.ClientState3: ClientStep(messages.Survivors, "unmask", client.client_unmask)},
         server=_SERVER_BEGINNING
         | {
             server.ServerState3: ServerStep(
@@ -86,8 +86,10 @@ _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
     ("masking", "malicious"): Protocol(
         client=_CLIENT_BEGINNING
         | {
-            client.ClientState3: ClientStep(messages.Survivors, "consistency_check", client.client_consistency_check),
-            client.ClientState4: ClientStep(messages.PeerSignatures, "unmask", client.client_unmask_agreed),
+            client_states.ClientState3: ClientStep(
+                messages.Survivors, "consistency_check", client.client_consistency_check
+            ),
+            client_states.ClientState4: ClientStep(messages.PeerSignatures, "unmask", client.client_unmask_agreed),
         },
         server=_SERVER_BEGINNING
         | {

@@ -16,7 +16,6 @@ sparse graphs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +24,7 @@ from secagg import tags
 from secagg.encoding.packing import pack, reduce
 from secagg.errors import SERVER, DecodeError, FaultyServerError, LocalProtocolError, SuspectedPeerError, ThresholdError
 from secagg.identity import verify_signature
+from secagg.masking.client_states import ClientState0, ClientState1, ClientState2, ClientState3, ClientState4, Peer
 from secagg.masking.messages import (
     SALT_BYTES,
     SIGNATURE_BYTES,
@@ -61,16 +61,10 @@ from secagg.rounds import accept_invitation, to_vector
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from secagg.identity import Identity
     from secagg.params import Setup
-    from secagg.rounds import Contribution, Invitation
+    from secagg.rounds import Invitation
 
 __all__ = [
-    "ClientState0",
-    "ClientState1",
-    "ClientState2",
-    "ClientState3",
-    "ClientState4",
     "client_advertise_keys",
     "client_consistency_check",
     "client_masked_input",
@@ -78,96 +72,6 @@ __all__ = [
     "client_unmask",
     "client_unmask_agreed",
 ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Peer:
-    """A neighbour's public keys and the single-use keys agreed with it."""
-
-    mask_key: bytes
-    incoming: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClientState0:
-    """Before the round: waits for `Invitation`.
-
-    Attributes:
-        identity: what it signs with against a malicious server; None where the server is assumed honest.
-    """
-
-    setup: Setup
-    position: int
-    contribution: Contribution = field(repr=False)
-    identity: Identity | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClientState1:
-    """Keys advertised: waits for `PeerKeys`."""
-
-    setup: Setup
-    position: int
-    contribution: Contribution = field(repr=False)
-    identity: Identity | None = field(repr=False)
-    sealing: KeyPair = field(repr=False)
-    mask: KeyPair = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClientState2:
-    """Secrets shared: waits for `PeerShares`.
-
-    Attributes:
-        keys: hash of all public keys it was shown.
-        peers: by position, the neighbours it sealed shares to.
-        own_entry: its own share of its self-mask seed, and the salt.
-    """
-
-    setup: Setup
-    position: int
-    contribution: Contribution = field(repr=False)
-    identity: Identity | None = field(repr=False)
-    keys: bytes
-    mask: KeyPair = field(repr=False)
-    self_mask_seed: bytes = field(repr=False)
-    own_entry: bytes = field(repr=False)
-    peers: dict[int, Peer] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClientState3:
-    """Masked input sent: waits for `Survivors`.
-
-    Attributes:
-        keys, own_entry: as before.
-        entries: by position, what to reveal of the peer if it survives (self mask), and if not (mask key).
-    """
-
-    setup: Setup
-    position: int
-    identity: Identity | None = field(repr=False)
-    keys: bytes
-    own_entry: bytes = field(repr=False)
-    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClientState4:
-    """Survivors signed: waits for `PeerSignatures`.
-
-    Attributes:
-        own_entry, entries: as before.
-        alive: neighbours that survived, by position.
-        statement: what it signed.
-    """
-
-    setup: Setup
-    position: int
-    own_entry: bytes = field(repr=False)
-    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
-    alive: list[int]
-    statement: bytes = field(repr=False)
 
 
 def client_advertise_keys(

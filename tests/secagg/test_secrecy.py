@@ -130,7 +130,8 @@ def test_no_mask_stream_is_made_for_two_purposes_pairs_or_rounds(monkeypatch: py
 
 
 def test_the_same_randomness_gives_other_keys_in_another_round_session_or_plan() -> None:
-    from secagg.masking.client import ClientState0, client_advertise_keys
+    from secagg.masking.client import client_advertise_keys
+    from secagg.masking.client_states import ClientState0
     from secagg.rounds import Invitation, invite
 
     public = set()

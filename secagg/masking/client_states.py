@@ -1,0 +1,104 @@
+"""What a client holds between its steps. Each state is used once; nothing secret shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from secagg.identity import Identity
+    from secagg.params import Setup
+    from secagg.primitives.keys import KeyPair
+    from secagg.rounds import Contribution
+
+__all__ = ["ClientState0", "ClientState1", "ClientState2", "ClientState3", "ClientState4", "Peer"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Peer:
+    """A neighbour's public keys and the single-use keys agreed with it."""
+
+    mask_key: bytes
+    incoming: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientState0:
+    """Before the round: waits for `Invitation`.
+
+    Attributes:
+        identity: what it signs with against a malicious server; None where the server is assumed honest.
+    """
+
+    setup: Setup
+    position: int
+    contribution: Contribution = field(repr=False)
+    identity: Identity | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientState1:
+    """Keys advertised: waits for `PeerKeys`."""
+
+    setup: Setup
+    position: int
+    contribution: Contribution = field(repr=False)
+    identity: Identity | None = field(repr=False)
+    sealing: KeyPair = field(repr=False)
+    mask: KeyPair = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientState2:
+    """Secrets shared: waits for `PeerShares`.
+
+    Attributes:
+        keys: hash of all public keys it was shown.
+        peers: by position, the neighbours it sealed shares to.
+        own_entry: its own share of its self-mask seed, and the salt.
+    """
+
+    setup: Setup
+    position: int
+    contribution: Contribution = field(repr=False)
+    identity: Identity | None = field(repr=False)
+    keys: bytes
+    mask: KeyPair = field(repr=False)
+    self_mask_seed: bytes = field(repr=False)
+    own_entry: bytes = field(repr=False)
+    peers: dict[int, Peer] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientState3:
+    """Masked input sent: waits for `Survivors`.
+
+    Attributes:
+        keys, own_entry: as before.
+        entries: by position, what to reveal of the peer if it survives (self mask), and if not (mask key).
+    """
+
+    setup: Setup
+    position: int
+    identity: Identity | None = field(repr=False)
+    keys: bytes
+    own_entry: bytes = field(repr=False)
+    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClientState4:
+    """Survivors signed: waits for `PeerSignatures`.
+
+    Attributes:
+        own_entry, entries: as before.
+        alive: neighbours that survived, by position.
+        statement: what it signed.
+    """
+
+    setup: Setup
+    position: int
+    own_entry: bytes = field(repr=False)
+    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+    alive: list[int]
+    statement: bytes = field(repr=False)
