@@ -20,6 +20,7 @@ __all__ = [
     "FaultyServerError",
     "LocalProtocolError",
     "PlanError",
+    "PolicyError",
     "ProtocolError",
     "RemoteProtocolError",
     "SecAggError",
@@ -66,6 +67,22 @@ class EncodingError(SecAggError, ValueError):
 
 class PlanError(SecAggError, ValueError):
     """No parameters satisfy what was asked of a plan."""
+
+
+class PolicyError(SecAggError):
+    """A client refuses what its own policy does not allow, whoever asks for it. Nothing was sent or revealed.
+
+    Attributes:
+        rule: the rule, by the name of the `Policy` field where there is one.
+        asked: the value asked.
+        allowed: the value allowed: a bound, an inclusive range, or the one value accepted.
+    """
+
+    def __init__(self, *, rule: str, asked: object, allowed: object) -> None:
+        self.rule = rule
+        self.asked = asked
+        self.allowed = allowed
+        super().__init__(f"refused by this client's policy, {rule}: asked {_shown(asked)}, allowed {_shown(allowed)}")
 
 
 class ThresholdError(SecAggError):
@@ -120,6 +137,10 @@ class FaultyServerError(RemoteProtocolError):
 
 class SuspectedPeerError(RemoteProtocolError):
     """A peer lied, or whoever relayed its message framed it; this party cannot tell which."""
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _rebuilt(kind: type[SecAggError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SecAggError:

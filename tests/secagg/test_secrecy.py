@@ -152,7 +152,8 @@ def test_the_same_randomness_gives_other_keys_in_another_round_session_or_plan()
 def errors_of(rig: Rig, client: int) -> list[str]:
     """What a client says about a damaged request, and about one for another client."""
     said = []
-    for forged in (rig.outbox[client][:-1] + b"?", rig.outbox[(client + 1) % 4]):
+    genuine = rig.outbox[client]
+    for forged in (genuine[:-1] + bytes([genuine[-1] ^ 1]), rig.outbox[(client + 1) % 4]):
         with pytest.raises(SecAggError) as caught:
             rig.clients[client].receive(forged)
         said += [str(caught.value), repr(caught.value), repr(vars(caught.value)), str(caught.value.__cause__)]

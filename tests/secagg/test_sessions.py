@@ -21,7 +21,6 @@ from secagg import (
     FaultyServerError,
     LocalProtocolError,
     PlanError,
-    PolicyError,
     RemoteProtocolError,
     SecAggError,
     SuspectedPeerError,
@@ -30,6 +29,7 @@ from secagg import (
     simulate,
 )
 from secagg.encoding.packing import Words
+from secagg.errors import PolicyError
 from secagg.masking import server, unmasking
 from secagg.masking.messages import ShareKeys, UnmaskShares
 from secagg.wire import decode, encode
