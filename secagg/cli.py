@@ -33,6 +33,13 @@ class GraphChoice(StrEnum):
     sparse = "sparse"
 
 
+class ServerChoice(StrEnum):
+    """Values of --server."""
+
+    semi_honest = "semi-honest"
+    malicious = "malicious"
+
+
 class MaskingChoice(StrEnum):
     """Values of --masking."""
 
@@ -85,7 +92,7 @@ def sum_command(
         list[str] | None,
         typer.Option(
             help="COUNT@ROUND: so many clients vanish before ROUND (advertise_keys, share_keys, masked_input, "
-            "unmask). May be repeated."
+            "consistency_check, unmask). May be repeated."
         ),
     ] = None,
     bits: Annotated[int, typer.Option(help="Resolution of one coordinate, 2 to 32 bits.")] = 16,
@@ -95,6 +102,9 @@ def sum_command(
     masking: Annotated[
         MaskingChoice, typer.Option(help="How vectors are hidden; plain is the unprotected baseline.")
     ] = MaskingChoice.masking,
+    server: Annotated[
+        ServerChoice, typer.Option(help="What the server is trusted with: to follow the protocol, or nothing.")
+    ] = ServerChoice.semi_honest,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Sum random vectors under secure aggregation, and show what every round costs against plain float32.
@@ -117,6 +127,7 @@ def sum_command(
             corrupted=corrupted,
             graph=graph.value,
             masking=masking.value,
+            server=server.value,
             progress=not as_json,
         )
     except ValueError as error:
@@ -141,9 +152,9 @@ def _print_cost(cost: RoundCost) -> None:
     graph = "complete graph" if plan.is_complete else f"{plan.degree} neighbours each"
     title = f"{plan.clients} clients × {plan.length} coordinates of {plan.modulus_bits} bits"
     if plan.masking == "masking":
-        title += f", {graph}, threshold {plan.threshold}"
+        title += f", {graph}, threshold {plan.threshold}, {plan.server} server"
     table = Table(title=title, title_justify="left")
-    for column in ("round", "clients", "client ms", "server ms", "sent / client", "received / client"):
+    for column in ("round", "clients", "ms each", "server ms", "sent each", "received each"):
         table.add_column(column, justify="left" if column == "round" else "right", no_wrap=True)
     for step in cost.steps:
         table.add_row(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from secagg.encoding.packing import Words
-    from secagg.params import ClientId, Masking, Plan, Setup
+    from secagg.params import ClientId, Masking, Plan, ServerModel, Setup
     from secagg.simulation import Direction, Observer
 
 __all__ = ["RoundCost", "StepCost", "measure_round", "parse_drops"]
@@ -98,6 +98,7 @@ def measure_round(
     corrupted: float = 0.1,
     graph: Literal["auto", "complete", "sparse"] = "auto",
     masking: Masking = "masking",
+    server: ServerModel = "semi-honest",
     progress: bool = False,
 ) -> RoundCost:
     """Sum random vectors once and say what it cost.
@@ -105,14 +106,14 @@ def measure_round(
     Args:
         clients, dimension: n and d.
         drops: "COUNT@ROUND" each.
-        bits, dropout, corrupted, graph, masking: as in `Encoding` and `plan`.
+        bits, dropout, corrupted, graph, masking, server: as in `Encoding` and `plan`.
         progress: show a progress bar on stderr (needs rich).
     Raises:
         EncodingError, PlanError, ValueError: the parameters do not work.
         ThresholdError: too many dropped out.
     """
     codec = Encoding(dimension=dimension, clip=1.0, bits=bits, clients=clients)
-    plan = make_plan(codec, dropout=dropout, corrupted=corrupted, graph=graph, masking=masking)
+    plan = make_plan(codec, dropout=dropout, corrupted=corrupted, graph=graph, masking=masking, server=server)
     dropouts = parse_drops(drops, plan)
     expected = np.zeros(codec.length, dtype=np.uint64)
     trace = Trace()
@@ -120,16 +121,17 @@ def measure_round(
     def vector(client_id: int) -> Words:
         rng = np.random.default_rng(client_id)
         encoded = codec.encode(rng.uniform(-1, 1, dimension).astype(np.float32)).vector
-        if dropouts.get(client_id) in {None, "unmask"}:
+        if dropouts.get(client_id) in {None, "consistency_check", "unmask"}:
             np.add(expected, encoded, out=expected)
         return encoded
 
     start = time.perf_counter()
-    with _watched(clients * len(steps_of(masking)), shown=progress) as observers:
+    rounds = steps_of(masking, server)
+    with _watched(clients * len(rounds), shown=progress) as observers:
         total = simulate(plan, vector, dropouts=dropouts, observers=[trace, *observers])
     seconds = time.perf_counter() - start
     modulus_mask = np.uint64((1 << codec.modulus_bits) - 1)
-    steps = tuple(_step_cost(step, trace) for step in steps_of(masking))
+    steps = tuple(_step_cost(step, trace) for step in rounds)
     return RoundCost(
         plan=plan,
         steps=steps,

@@ -20,7 +20,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def test_help_lists_every_registered_command() -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for name in ("sum", "dp", "train", "leakage"):
+    for name in ("sum", "plan", "keys", "roster", "dp", "train", "leakage"):
         assert f" {name} " in out
 
 
@@ -94,3 +94,15 @@ def test_without_typer_the_console_script_says_what_to_install(monkeypatch: pyte
     monkeypatch.delitem(sys.modules, "secagg.cli")
     with pytest.raises(SystemExit, match=r"pip install 'secagg\[cli\]'"):
         __import__("secagg.cli")
+
+
+def test_a_malicious_server_costs_one_round_more() -> None:
+    arguments = ["sum", "-n", "6", "-d", "50", "--server", "malicious", "--drop", "1@consistency_check", "--json"]
+    code, out, _ = run(*arguments)
+    assert code == 0
+    document = json.loads(out)
+    clients = {step["step"]: step["clients"] for step in document["steps"]}
+    assert clients == {"advertise_keys": 6, "share_keys": 6, "masked_input": 6, "consistency_check": 5, "unmask": 5}
+    assert document["exact"] is True
+    assert document["survivors"] == 6
+    assert document["plan"]["server"] == "malicious"
