@@ -20,6 +20,7 @@ from secagg.errors import (
     FaultyServerError,
     LocalProtocolError,
     PlanError,
+    PolicyError,
     ProtocolError,
     RemoteProtocolError,
     SecAggError,
@@ -27,12 +28,18 @@ from secagg.errors import (
     ThresholdError,
     VersionError,
 )
-from secagg.params import ClientId, Plan, Setup, new_session
+from secagg.identity import Card, Identity, Roster
+from secagg.journal import Journal
+from secagg.params import ClientId, Plan, Setup, model_digest, new_session
 from secagg.planning import plan
-from secagg.session import Client, Server, Total
+from secagg.policy import History, Policy
+from secagg.rounds import Total
+from secagg.rounds_begun import Rounds
+from secagg.session import Client, Server
 from secagg.simulation import Observer, Trace, simulate
 
 __all__ = [
+    "Card",
     "Client",
     "ClientId",
     "Counts",
@@ -42,13 +49,20 @@ __all__ = [
     "EncodingError",
     "FaultyClientError",
     "FaultyServerError",
+    "History",
+    "Identity",
+    "Journal",
     "Layout",
     "LocalProtocolError",
     "Observer",
     "Plan",
     "PlanError",
+    "Policy",
+    "PolicyError",
     "ProtocolError",
     "RemoteProtocolError",
+    "Roster",
+    "Rounds",
     "SecAggError",
     "Server",
     "Setup",
@@ -58,6 +72,7 @@ __all__ = [
     "Trace",
     "VersionError",
     "WeightedSum",
+    "model_digest",
     "new_session",
     "plan",
     "simulate",

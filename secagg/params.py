@@ -265,6 +265,9 @@ class Setup:
         members = roster.members if isinstance(roster, Directory) else roster
         ids = tuple(sorted(map(checked_id, members), key=lambda i: (isinstance(i, str), i)))
         identities = tuple(roster.members[client] for client in ids) if isinstance(roster, Directory) else ()
+        if len(set(identities)) != len(identities) or any(len(key) != DIGEST_BYTES for key in identities):
+            msg = "every client needs an identity of its own, a 32-byte key: one is repeated or malformed"
+            raise PlanError(msg)
         if len(set(ids)) != len(ids):
             msg = "a client id appears twice in the roster"
             raise PlanError(msg)

@@ -256,7 +256,6 @@ class Policy:
             history: what the client remembers; None leaves round numbers unchecked.
         Raises:
             PolicyError: `rule` is a field of this policy, or one of those that hold always:
-                "distinct_identities" (one key under several client ids would count as a cohort of many);
                 "encoding", "encoding_length", "encoding_modulus_bits", "encoding_clients" (the plan is for another
                 codec, or for more clients than its sums hold);
                 "round" (not above the highest begun in the session: of an earlier run of the same round the server may
@@ -271,15 +270,14 @@ class Policy:
             raise PolicyError(rule="require_masking", asked=plan.masking, allowed="masking")
         if self.require_identities and plan.server != "malicious":
             raise PolicyError(rule="require_identities", asked=plan.server, allowed="malicious")
-        distinct = len(set(setup.identities))
-        if distinct != len(setup.identities):
-            raise PolicyError(rule="distinct_identities", asked=distinct, allowed=len(setup.identities))
         _at_least("min_clients", len(setup.roster), self.min_clients)
         _at_least("min_threshold", plan.threshold, self.min_threshold)
         _at_most("max_dropouts", plan.dropouts, self._most_dropouts(setup))
         _at_most("max_modulus_bits", plan.modulus_bits, self.max_modulus_bits)
         self._check_size(setup, len(setup.roster))
         self._check_codec(setup, codec)
+        if self.min_difference is not None and not plan.is_complete:
+            raise PolicyError(rule="min_difference", asked="a sparse graph", allowed="a complete graph")
         if history is not None:
             history.with_round(setup)
         elif self.min_difference is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from secagg.encoding.fixed_point import Encoded
@@ -12,9 +13,9 @@ from secagg.params import SESSION_BYTES
 from secagg.wire import Message
 
 if TYPE_CHECKING:
-    from secagg.params import Plan, Setup
+    from secagg.params import ClientId, Plan, Setup
 
-__all__ = ["Contribution", "Invitation", "Outbox", "Outcome", "accept_invitation", "invite", "to_vector"]
+__all__ = ["Contribution", "Invitation", "Outbox", "Outcome", "Total", "accept_invitation", "invite", "to_vector"]
 
 Contribution: TypeAlias = Encoded | Words | Callable[[], Encoded | Words]
 """A client's vector, or a callable that makes it in the round that needs it."""
@@ -33,6 +34,23 @@ class Outcome(NamedTuple):
 
     vector: Words
     survivors: list[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Total:
+    """What the server learns from a round.
+
+    Attributes:
+        vector: (length,) unsigned, in [0, 2^modulus_bits): the sum modulo 2^modulus_bits.
+        survivors: whose vectors are in it, in roster order.
+        dropouts: whose are not.
+        encoding: digest of the encoding it was summed under.
+    """
+
+    vector: Words = field(repr=False)
+    survivors: tuple[ClientId, ...]
+    dropouts: tuple[ClientId, ...]
+    encoding: bytes = field(repr=False)
 
 
 class Invitation(Message, frozen=True):

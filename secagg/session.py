@@ -1,9 +1,13 @@
 """Client and server objects for live transports: one transition table over the pure steps.
 
 A session takes bytes in, gives bytes out, and knows no sockets, clocks or threads. A message that cannot be accepted
-raises a typed error and changes nothing, so a caller may drop the message and go on. Randomness for each step comes
-from the operating system. Sessions are for one thread at a time: a call that comes while another runs is refused, and a
-session cannot be copied or pickled, since two copies would answer twice and give secrets away.
+raises a typed error and changes nothing, so a caller may drop the message and go on. Sessions are for one thread at a
+time: a call that comes while another runs is refused, and a session cannot be copied or pickled, since two copies would
+answer twice and give secrets away.
+
+A client is a function of one master secret, drawn from the operating system when it begins, and of the requests it
+answered: each step's randomness is derived from the secret, the setup, the step and the request. With a `Journal` the
+client survives its process. A server needs none: it draws no secrets, and a sum cut short is lost, not leaked.
 
     while outbox := server.close_round():          # {client_id: bytes}; whoever does not answer has dropped out
         for client_id, request in outbox.items():
@@ -13,12 +17,17 @@ session cannot be copied or pickled, since two copies would answer twice and giv
 
 from __future__ import annotations
 
+import hashlib
 import os
-import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from secagg import tags
+from secagg.encoding.packing import word_dtype
 from secagg.errors import (
     SERVER,
     DecodeError,
@@ -30,80 +39,77 @@ from secagg.errors import (
     SecAggError,
     VersionError,
 )
-from secagg.rounds import Outcome
+from secagg.masking.messages import Survivors, everyone_in
+from secagg.one_call import OneCallAtATime
+from secagg.primitives.keys import KEY_BYTES, derive_key
+from secagg.rounds import Outcome, Total
 from secagg.transitions import protocol_of
 from secagg.wire import Message, decode, encode, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from secagg.encoding.packing import Words
     from secagg.identity import Identity
-    from secagg.params import ClientId, Setup
+    from secagg.journal import Journal
+    from secagg.params import ClientId, Codec, Setup
+    from secagg.policy import History, Policy
     from secagg.rounds import Contribution
 
-__all__ = ["Client", "Server", "Total"]
+__all__ = ["Client", "Server"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Total:
-    """What the server learns from a round.
+class _Memory:
+    """What a client knows besides its state.
 
     Attributes:
-        vector: (length,) unsigned, in [0, 2^modulus_bits): the sum modulo 2^modulus_bits.
-        survivors: whose vectors are in it, in roster order.
-        dropouts: whose are not.
-        encoding: digest of the encoding it was summed under.
+        master: 32 bytes, from which all randomness is derived; empty at the end.
+        request, answer: SHA-256 of the last request answered, and the answer; empty before the first.
     """
 
-    vector: Words = field(repr=False)
-    survivors: tuple[ClientId, ...]
-    dropouts: tuple[ClientId, ...]
-    encoding: bytes = field(repr=False)
+    master: bytes = field(repr=False)
+    request: bytes = field(default=b"", repr=False)
+    answer: bytes = field(default=b"", repr=False)
 
 
-class _OneCallAtATime:
-    """Refuses concurrent and re-entrant calls, copies, and calls after one that was interrupted halfway."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._broken = False
-
-    @contextmanager
-    def _call(self, step_round: str) -> Iterator[None]:
-        if not self._lock.acquire(blocking=False):
-            text = "another call of this session is still running"
-            raise LocalProtocolError(text, round=step_round)
-        try:
-            if self._broken:
-                text = "an earlier call was interrupted halfway: this session cannot go on, start a new round"
-                raise LocalProtocolError(text, round=step_round)
-            yield
-        finally:
-            self._lock.release()
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Refuse to be copied or pickled."""
-        msg = f"a {type(self).__name__} cannot be copied or pickled: it holds secrets that may be used once"
-        raise TypeError(msg)
-
-
-class Client(_OneCallAtATime):
+class Client(OneCallAtATime):
     """One client's side of one round. Not thread-safe: a concurrent call is refused.
+
+    The request answered last gets the very same bytes whenever it comes again, so that an answer lost on the way can be
+    fetched once more. No second answer to a step is ever made.
 
     Args:
         setup: what was agreed; equal at every party.
         client_id: this client's id, in the roster.
-        contribution: the encoded vector, or a callable that makes it in round masked_input.
+        contribution: the encoded vector, or a callable that makes it in round masked_input. Not looked at any more once
+            a journal holds the masked input.
         identity: this client's, whose public key the roster pins; where the server is assumed honest, none.
+        policy: what this client refuses, here and before it reveals anything; None refuses nothing.
+        codec: what it encodes with, for the policy.
+        history: what it remembers of earlier rounds, for the policy; on resuming, as it was when the round began.
+        journal: begun here, or resumed if it holds this client's round; None keeps everything in memory. The caller
+            closes it.
 
     Raises:
         KeyError: the roster does not hold this client id.
+        PolicyError: the policy refuses this setup.
         PlanError: no identity, another than the roster pins, or one that would not be used.
+        LocalProtocolError: the journal is another's, or aborted; or a round at least as high was begun already.
+        DecodeError: the journal is damaged or sealed under another key.
+        OSError: the journal cannot be read or written.
     """
 
     def __init__(
-        self, setup: Setup, client_id: ClientId, contribution: Contribution, *, identity: Identity | None = None
+        self,
+        setup: Setup,
+        client_id: ClientId,
+        contribution: Contribution,
+        *,
+        identity: Identity | None = None,
+        policy: Policy | None = None,
+        codec: Codec | None = None,
+        history: History | None = None,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__()
         if client_id not in setup.roster:
@@ -112,47 +118,131 @@ class Client(_OneCallAtATime):
         self._setup = setup
         self._position = setup.position(client_id)
         self._steps = protocol_of(setup.plan.masking, setup.plan.server).client
+        self._journal = journal
+        self._aborted = False
+        self._policy, self._history = policy, history
+        if policy is not None:
+            policy.check(setup, codec, history=history)
+        if history is not None:
+            self._history = history.with_round(setup)
         _check_identity(setup, self._position, identity)
-        self._state: Any = next(iter(self._steps))(setup, self._position, contribution, identity)
+        begin = next(iter(self._steps))
+        if journal is None:
+            self._memory = _Memory(os.urandom(KEY_BYTES))
+            self._state: Any = begin(setup, self._position, contribution, identity)
+            return
+        nothing = partial(np.zeros, setup.plan.length, word_dtype(setup.plan.modulus_bits))
+        self._state = begin(setup, self._position, nothing, identity)
+        self._resume(contribution, journal)
+
+    @property
+    def history(self) -> History | None:
+        """What to remember instead of the history given: keep it before any answer is sent on."""
+        return self._history
 
     @property
     def done(self) -> bool:
         """Whether this client has sent its last message."""
-        return self._state is None
+        return self._state is None and not self._aborted
+
+    @property
+    def _round(self) -> str:
+        if self._state is None:
+            return "aborted" if self._aborted else "done"
+        return self._steps[type(self._state)].round
 
     def receive(self, message: bytes) -> bytes:
-        """Take the server's message and return the answer.
+        """Take the server's message and return the answer; the very same answer if the message is the last one again.
 
         Raises:
-            LocalProtocolError: this client has finished, or another call is running.
+            LocalProtocolError: this client is done or aborted, another call is running, or one was interrupted.
             RemoteProtocolError: not the message awaited (early, late or repeated).
             FaultyServerError, SuspectedPeerError: the message is not acceptable.
+            PolicyError: the policy refuses these survivors.
             VersionError: the server speaks another wire version.
             ThresholdError: too few clients remain.
+            OSError: the answer cannot be stored, and is therefore not given; make a new Client from the journal.
         """
-        with self._call("done" if self.done else self._steps[type(self._state)].round):
+        with self._call(self._round):
+            if self._aborted:
+                text = "this client was aborted; make a new Client for the next round"
+                raise LocalProtocolError(text, round="aborted")
+            request = hashlib.sha256(message).digest() if isinstance(message, bytes) else b"?"
+            if request == self._memory.request:
+                return self._memory.answer
             if self.done:
                 text = "this client has sent its last message; make a new Client for the next round"
                 raise LocalProtocolError(text, round="done")
-            awaits, step_round, step = self._steps[type(self._state)]
+            state, answer = self._step(message, request)
+            self._broken = True  # until the answer is stored and remembered
+            if self._journal is not None:
+                self._journal.append(message, answer, last=state is None)
+            self._memory = _Memory(b"" if state is None else self._memory.master, request, answer)
+            self._state, self._broken = state, False
+            return answer
+
+    def abort(self) -> None:
+        """Give up: delete all secrets, here and in the journal. Every later message is refused.
+
+        Raises:
+            LocalProtocolError: another call is running, or the journal is closed.
+            OSError: the journal cannot be written; call again.
+        """
+        with self._call(self._round, even_broken=True):
+            self._aborted, self._broken = True, False
+            self._state, self._memory = None, _Memory(b"")
+            if self._journal is not None:
+                self._journal.erase()
+
+    def _step(self, message: bytes, request: bytes) -> tuple[Any, bytes]:
+        """Answer a message by the table; all randomness is of this step and of this message, whose SHA-256 is given."""
+        awaits, step_round, step = self._steps[type(self._state)]
+        try:
+            parsed = _parse(message, awaits, self._setup, self._position, step_round, SERVER)
+        except VersionError:
+            raise
+        except DecodeError as error:
+            raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
+        random = derive_key(self._memory.master, tags.STEP, self._setup.digest, step_round.encode(), request)
+        state, answer = step(self._state, parsed, random)
+        if self._policy is not None and isinstance(parsed, Survivors) and self._setup.plan.is_complete:
+            survivors = everyone_in(self._setup, self._position, parsed)
+            self._policy.check_survivors(self._setup, survivors, self._history)
+            if self._history is not None:
+                self._history = self._history.with_survivors(self._setup, survivors)
+        return state, encode(answer, self._setup)
+
+    def _resume(self, contribution: Contribution, journal: Journal) -> None:
+        """Walk the table over the requests of a journal, and hand over the contribution if it is still to be used."""
+        progress = journal.begin(self._setup, self._position)
+        self._memory = _Memory(progress.master, *progress.finished)
+        if any(progress.finished):
+            self._state = None
+            return
+        for message, stored in progress.answered:
+            request = hashlib.sha256(message).digest()
             try:
-                parsed = _parse(message, awaits, self._setup, self._position, step_round, SERVER)
-            except VersionError:
-                raise
-            except DecodeError as error:
-                raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
-            state, answer = step(self._state, parsed, os.urandom(32))
-            framed = encode(answer, self._setup)
-            self._state = state
-            return framed
+                state, answer = self._step(message, request)
+            except SecAggError as error:
+                raise self._not_ours() from error
+            masked = hasattr(self._state, "contribution") and not hasattr(state, "contribution")
+            if answer != stored and not masked:  # a masked input was made of nothing just now: not the one we sent
+                raise self._not_ours()
+            self._state, self._memory = state, _Memory(progress.master, request, stored)
+        if hasattr(self._state, "contribution"):
+            self._state = replace(self._state, contribution=contribution)
+
+    def _not_ours(self) -> LocalProtocolError:
+        text = "the journal was written by another version of this library: resume it with that, or start a new round"
+        return LocalProtocolError(text, round=self._round)
 
     def __repr__(self) -> str:
         """Say who it is and what it waits for; never what it holds."""
-        waiting = "done" if self.done else f"awaits {self._steps[type(self._state)].awaits.NAME}"
+        waiting = self._round if self._state is None else f"awaits {self._steps[type(self._state)].awaits.NAME}"
         return f"<secagg.Client {self._setup.roster[self._position]!r} {waiting}>"
 
 
-class Server(_OneCallAtATime):
+class Server(OneCallAtATime):
     """The server's side of one round. Not thread-safe: a concurrent call is refused.
 
     `close_round` first returns the invitations; then, round by round, hand in answers with `receive` and call

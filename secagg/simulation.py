@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 from secagg.identity import Identity
 from secagg.params import Setup, new_session
-from secagg.session import Client, Server, Total
+from secagg.session import Client, Server
 from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from secagg.encoding.fixed_point import Encoded
     from secagg.encoding.packing import Words
     from secagg.params import ClientId, Plan
-    from secagg.rounds import Contribution
+    from secagg.rounds import Contribution, Total
 
 __all__ = ["Observer", "Trace", "simulate"]
 

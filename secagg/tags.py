@@ -88,3 +88,15 @@ ROSTER_SIGNATURE: Final = _label("roster-signature")
 
 ROSTER_SHORT_HASH: Final = _label("roster-short-hash")
 """Salt of the short hash that sites read to each other."""
+
+STEP: Final = _label("step")
+"""Randomness of one step of a client, from its master secret and the request that it answers."""
+
+JOURNAL_CHECK: Final = _label("journal-check")
+"""Hash that finds damage in a journal (public: not an authenticator)."""
+
+JOURNAL_RECORD: Final = _label("journal-record")
+"""AEAD key of one record of a sealed journal."""
+
+ROUNDS: Final = _label("rounds")
+"""Hash that names a client of a session in the file of highest rounds."""

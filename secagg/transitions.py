@@ -1,6 +1,7 @@
 """The transition table of every protocol: what each state awaits, and the step that leads on.
 
 It is all that `Client` and `Server` know of a protocol: a message that the current state does not await is refused.
+The diagrams in `docs/sessions.md` are made from it: `python -c "from secagg.transitions import *; print(diagrams())"`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from secagg.params import Masking, ServerModel
     from secagg.wire import Message
 
-__all__ = ["ClientStep", "Protocol", "ServerStep", "protocol_of", "steps_of"]
+__all__ = ["ClientStep", "Protocol", "ServerStep", "diagrams", "protocol_of", "steps_of"]
 
 
 class ClientStep(NamedTuple):
@@ -128,3 +129,39 @@ def protocol_of(masking: Masking, server_model: ServerModel = "semi-honest") -> 
 def steps_of(masking: Masking, server_model: ServerModel = "semi-honest") -> tuple[str, ...]:
     """Return the names of a protocol's rounds, in order."""
     return tuple(step.round for step in protocol_of(masking, server_model).client.values())
+
+
+def diagrams() -> str:
+    """Draw every table as Markdown with Mermaid state diagrams; each state leads to the next one of its table."""
+    return "\n\n".join(
+        f"### {masking}, {server_model} server\n\nClient:\n\n{_drawn(_client_edges(protocol))}\n\n"
+        f"Server:\n\n{_drawn(_server_edges(protocol))}"
+        for (masking, server_model), protocol in _PROTOCOLS.items()
+    )
+
+
+def _client_edges(protocol: Protocol) -> list[tuple[str, str, str]]:
+    answers = {step.round: step.collects.NAME for step in protocol.server.values() if step.collects is not None}
+    names = [state.__name__ for state in protocol.client] + ["[*]"]
+    return [
+        (name, following, f"{step.awaits.NAME} / {answers[step.round]}")
+        for name, following, step in zip(names, names[1:], protocol.client.values(), strict=False)
+    ]
+
+
+def _server_edges(protocol: Protocol) -> list[tuple[str, str, str]]:
+    names = [state.__name__ for state in protocol.server] + ["[*]"]
+    requests = {step.round: step.awaits.NAME for step in protocol.client.values()}
+    rounds = [step.round for step in protocol.server.values()][1:]
+    sent = [f"close_round / {requests[name]}" for name in rounds] + ["close_round / total"]
+    edges = []
+    for name, following, step, closing in zip(names, names[1:], protocol.server.values(), sent, strict=False):
+        if step.collects is not None:
+            edges.append((name, name, step.collects.NAME))
+        edges.append((name, following, closing))
+    return edges
+
+
+def _drawn(edges: list[tuple[str, str, str]]) -> str:
+    lines = [f"    {start} --> {end}: {label}" for start, end, label in edges]
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"    [*] --> {edges[0][0]}", *lines, "```"])

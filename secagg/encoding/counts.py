@@ -20,7 +20,7 @@ from secagg.errors import EncodingError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from secagg.session import Total
+    from secagg.rounds import Total
 
 __all__ = ["Counts"]
 

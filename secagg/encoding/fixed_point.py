@@ -28,7 +28,7 @@ from secagg.primitives.prg import keystream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from secagg.session import Total
+    from secagg.rounds import Total
 
 __all__ = ["Encoded", "Encoding", "WeightedSum"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from secagg.params import Setup
+    from secagg.params import ClientId, Setup
 
 __all__ = [
     "AdvertiseKeys",
@@ -253,6 +253,16 @@ def from_bitmap(bitmap: bytes, setup: Setup) -> NDArray[np.bool_]:
         msg = "a bitmap has bits set beyond the last neighbour"
         raise DecodeError(msg)
     return bits[: setup.plan.degree]
+
+
+def everyone_in(setup: Setup, position: int, message: Survivors) -> frozenset[ClientId]:
+    """Name the survivors that a message tells a client of, and the client itself.
+
+    Raises:
+        DecodeError: malformed.
+    """
+    neighbours = setup.graph.neighbours(position)[from_bitmap(message.present, setup)].tolist()
+    return frozenset(setup.roster[client] for client in (position, *neighbours))
 
 
 def cut(data: bytes, size: int, count: int, what: str) -> Sequence[bytes]:

@@ -276,8 +276,11 @@ def test_each_share_is_revealed_for_one_of_two_secrets_and_once() -> None:
     revealed = decode(UnmaskShares, rig.answer("unmask", 2), rig.setup).entries
     expected = b"".join(mine if i == 2 else held[i][1 if i == 4 else 0] for i in range(5))
     assert revealed == expected
-    with pytest.raises(secagg.LocalProtocolError):
-        rig.clients[2].receive(rig.outbox[2])
+    assert rig.clients[2].receive(rig.outbox[2]) == rig.log["unmask", "up", 2]  # the very same, and no other:
+    message = decode(PeerSignatures, rig.outbox[2], rig.setup)
+    fewer = encode(PeerSignatures(2, bitmap(rig, 2, {0, 1}), message.signatures[:128]), rig.setup)
+    with pytest.raises(secagg.LocalProtocolError, match="last message"):
+        rig.clients[2].receive(fewer)
 
 
 def test_early_requests_for_shares_are_refused() -> None:
@@ -332,6 +335,13 @@ def test_trusting_the_server_has_to_be_said_and_identities_have_to_be_given() ->
             Setup(plan=honest, roster=pinned, assume_honest_server=True, **where), 0, vector, identity=identity_of(0)
         )
     assert Server(setup).round == "open"
+
+
+@pytest.mark.parametrize("key", [identity_of(0).public, b"", bytes(31)])
+def test_an_identity_under_two_names_or_malformed_is_refused(key: bytes) -> None:
+    members = {i: identity_of(i).public for i in range(5)} | {4: key}
+    with pytest.raises(PlanError, match="an identity of its own"):
+        Setup(plan=PLAN, roster=Pinned(members), session=bytes(16), round=0)
 
 
 def test_rosters_with_other_identities_are_other_setups() -> None:
@@ -404,9 +414,7 @@ def test_a_server_that_changes_the_hashes_on_the_way_is_noticed() -> None:
 
 @pytest.mark.parametrize("byte", [0, 39, 40, 55])
 @pytest.mark.parametrize("owner", [0, 2, 3, 4])
-def test_whoever_reveals_a_changed_share_is_blamed_and_the_sum_still_comes(
-    owner: int, byte: int
-) -> None:
+def test_whoever_reveals_a_changed_share_is_blamed_and_the_sum_still_comes(owner: int, byte: int) -> None:
     rig = at("unmask", drop={4: "masked_input"})
     for i in (0, 1, 2, 3):
         rig.answer("unmask", i)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import secagg
-from secagg import ClientId, Counts, DecodeError, Encoding, Plan, Setup, policy
+from secagg import Client, ClientId, Counts, DecodeError, Encoding, Plan, Setup, ThresholdError, policy
 from secagg.errors import PolicyError
 from secagg.policy import History, Policy
-from tests.secagg.rig import Pinned, identity_of
+from tests.secagg.rig import Pinned, Rig, identity_of, make_plan
 
 CODEC = Encoding(dimension=3, clip=1.0, bits=16, clients=10, max_weight=50)
 SESSION = bytes(range(16))
@@ -165,10 +165,57 @@ def test_limits_on_an_encoding_need_one_and_do_not_concern_counts() -> None:
     strict.check(a_setup(a_plan(codec=COUNTS)), COUNTS)
 
 
-def test_one_key_under_two_names_is_not_a_cohort_of_two() -> None:
-    members = {i: identity_of(min(i, 8)).public for i in range(10)}
-    setup = Setup(plan=a_plan(), roster=Pinned(members), session=SESSION, round=0)  # a `Roster` would have refused
-    assert refusal(lambda: Policy().check(setup)) == ("distinct_identities", 9, 10)
+def test_a_floor_on_differences_needs_to_see_all_survivors() -> None:
+    plan = make_plan(20, degree=6, dropouts=2)
+    setup = Setup(plan=plan, roster=range(20), session=SESSION, round=0, assume_honest_server=True)
+    policy = Policy(min_difference=3, require_identities=False)
+    assert refusal(lambda: policy.check(setup, history=History())) == (
+        "min_difference",
+        "a sparse graph",
+        "a complete graph",
+    )
+
+
+def test_a_client_asks_its_policy_before_it_begins_and_before_it_reveals() -> None:
+    rig = Rig(make_plan(5, server="malicious", dropouts=1), round=3)
+    identity, vector = rig.identities[0], rig.inputs[0]
+    with pytest.raises(PolicyError) as caught:
+        Client(rig.setup, 0, vector, identity=identity, policy=Policy(min_clients=6))
+    assert (caught.value.rule, caught.value.asked, caught.value.allowed) == ("min_clients", 5, 6)
+    begun = History().with_round(rig.setup)
+    with pytest.raises(PolicyError) as caught:
+        Client(rig.setup, 0, vector, identity=identity, policy=Policy(), history=begun)
+    assert caught.value.rule == "round"
+    strict = Policy(min_survivors=5, max_dropouts=0.9)
+    client = Client(rig.setup, 0, vector, identity=identity, policy=strict, history=History())
+    rig.clients[0] = client
+    rig.run(until="consistency_check", drop={4: "masked_input"})
+    requests = rig.ask("consistency_check")
+    with pytest.raises(PolicyError) as caught:
+        client.receive(requests[0])
+    assert (caught.value.rule, caught.value.asked, caught.value.allowed) == ("min_survivors", 4, 5)
+    for i in (1, 2, 3):
+        rig.server.receive(i, rig.answer("consistency_check", i))
+    with pytest.raises(ThresholdError):  # without its signature nobody reveals anything
+        rig.server.close_round()
+
+
+def test_a_client_says_what_to_remember_of_a_round() -> None:
+    rig = Rig(make_plan(5, server="malicious", dropouts=1), round=3)
+    policy = Policy(min_difference=2, max_dropouts=0.9)
+    client = Client(rig.setup, 0, rig.inputs[0], identity=rig.identities[0], policy=policy, history=History())
+    rig.clients[0] = client
+    rig.run(drop={4: "masked_input"})
+    assert client.history is not None
+    remembered = History.from_bytes(client.history.to_bytes())
+    again = Rig(make_plan(5, server="malicious", dropouts=1), round=4)
+    again.clients[0] = Client(
+        again.setup, 0, again.inputs[0], identity=again.identities[0], policy=policy, history=remembered
+    )
+    again.run(until="consistency_check")  # now client 4 is there: the two sums would differ by its vector alone
+    with pytest.raises(PolicyError) as caught:
+        again.clients[0].receive(again.ask("consistency_check")[0])
+    assert (caught.value.rule, caught.value.asked, caught.value.allowed) == ("min_difference", 1, 2)
 
 
 @pytest.mark.parametrize(

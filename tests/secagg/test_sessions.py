@@ -4,6 +4,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from secagg.encoding.packing import Words
 from secagg.errors import PolicyError
 from secagg.masking import server, unmasking
 from secagg.masking.messages import ShareKeys, UnmaskShares
+from secagg.transitions import diagrams, protocol_of
 from secagg.wire import decode, encode
 from tests.secagg.rig import Rig, make_plan
 
@@ -102,9 +104,9 @@ def test_a_client_that_is_asked_twice_at_once_answers_once() -> None:
         client.receive(request)
     go.set()
     worker.join()
-    assert len(answers) == 1
-    with pytest.raises(RemoteProtocolError, match="repeated"):
-        client.receive(request)
+    started.clear()
+    assert answers == [client.receive(request)]
+    assert not started.is_set()  # the answer was remembered, not made again
 
 
 def test_a_contribution_that_calls_its_own_client_is_refused() -> None:
@@ -253,3 +255,24 @@ def test_rich_and_inspection_show_no_field_of_a_message() -> None:
     message = ShareKeys(1, b"\x07" * 32, b"\x08" * 96, b"", b"")
     assert rich.pretty.pretty_repr(message).count("\\x0") == 0
     assert "client=1" in rich.pretty.pretty_repr(message)
+
+
+@pytest.mark.parametrize("masking", ["masking", "malicious", "plain"])
+def test_each_state_leads_to_the_next_one_of_its_table(masking: str) -> None:
+    plan = make_plan(4, server="malicious") if masking == "malicious" else make_plan(4, masking=masking)
+    table = protocol_of(plan.masking, plan.server)
+    rig = Rig(plan)
+    client, server_states = [type(rig.clients[0]._state)], [type(rig.server._state)]
+    for step in rig.steps:
+        for i in rig.ask(step):
+            rig.server.receive(i, rig.answer(step, i))
+        client.append(type(rig.clients[0]._state))
+        server_states.append(type(rig.server._state))
+    rig.server.close_round()
+    assert client == [*table.client, type(None)]
+    assert server_states == list(table.server)
+
+
+def test_the_diagrams_in_the_documentation_are_those_of_the_tables() -> None:
+    page = (Path(secagg.__file__).parents[1] / "docs" / "sessions.md").read_text()
+    assert page.endswith("\n\n" + diagrams() + "\n")

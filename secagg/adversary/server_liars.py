@@ -1,0 +1,276 @@
+"""Lying servers: what about, and what the protocol owes the clients."""
+
+from __future__ import annotations
+
+from secagg.adversary import server_lies as server
+from secagg.adversary.liar import Expectation, Liar
+from secagg.adversary.stage import CLIENTS, VICTIM
+from secagg.errors import (
+    SERVER,
+    FaultyServerError,
+    LocalProtocolError,
+    PlanError,
+    RemoteProtocolError,
+    SuspectedPeerError,
+    ThresholdError,
+)
+from secagg.params import model_digest
+
+__all__ = ["SERVER_LIARS"]
+
+_BLAMES_SERVER = Expectation(FaultyServerError, by=CLIENTS, culprits=(SERVER,))
+_OTHER_MODEL = {VICTIM: model_digest(b"a model made for the victim")}
+
+SERVER_LIARS = (
+    Liar(
+        name="lowered threshold",
+        who="server",
+        tries="proposes a plan whose shares fewer clients can open",
+        server_lies={"setup": server.lowered_threshold},
+        expects=Expectation(PlanError, by=CLIENTS, opens=CLIENTS),
+    ),
+    Liar(
+        name="server-chosen graph",
+        who="server",
+        tries="proposes a sparse graph, to choose the victim's neighbours or their dropouts",
+        server_lies={"setup": server.chosen_graph},
+        expects=Expectation(PlanError, by=CLIENTS, opens=CLIENTS),
+    ),
+    Liar(
+        name="duplicate identities",
+        who="server",
+        tries="proposes a roster in which one key stands behind two names",
+        server_lies={"setup": server.duplicate_identities},
+        expects=Expectation(PlanError, by=CLIENTS, opens=CLIENTS),
+    ),
+    Liar(
+        name="changed modulus",
+        who="server",
+        tries="invites to a plan whose sums wrap earlier",
+        server_lies={"advertise_keys": server.changed_modulus},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="equivocating roster",
+        who="server",
+        tries="invites each half of the clients to a roster in which it plays two of the other half",
+        server_lies={"advertise_keys": server.equivocating_roster},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="replayed round",
+        who="server",
+        tries="sends the invitations of the round before",
+        server_lies={"advertise_keys": server.earlier_round},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="repeated invitation",
+        who="server",
+        tries="invites everybody twice, to get two sets of keys from each",
+        server_lies={"advertise_keys": server.twice},
+        expects=Expectation(None, opens=CLIENTS),
+    ),
+    Liar(
+        name="key substitution",
+        who="server",
+        tries="stands between the victim and everybody else with key pairs of its own",
+        server_lies={"share_keys": server.key_substitution},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="replayed keys",
+        who="server",
+        tries="shows keys of the round before, with their true signatures",
+        server_lies={"share_keys": server.replayed_keys},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="exchanged keys",
+        who="server",
+        tries="shows the true keys of two clients under each other's name",
+        server_lies={"share_keys": server.exchanged_keys},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="equivocating key list",
+        who="server",
+        tries="hides from one client that another advertised keys",
+        server_lies={
+            "share_keys": server.withheld_keys,
+            "consistency_check": server.survivors_after_withheld_keys,
+        },
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="replay to a restarted client",
+        who="server",
+        tries="runs a round to its end, then again with a victim that lost its memory and the others' old messages",
+        server_lies={
+            "advertise_keys": server.victim_only,
+            "share_keys": server.restart_with_old_keys,
+            "masked_input": server.restart_with_old_shares,
+        },
+        expects=Expectation(SuspectedPeerError, by=VICTIM, culprits=("B",)),
+    ),
+    Liar(
+        name="cohort of one",
+        who="server",
+        tries="tells the victim that nobody else advertised keys",
+        server_lies={"share_keys": server.cohort_of_one},
+        expects=Expectation(ThresholdError, by=VICTIM),
+    ),
+    Liar(
+        name="swapped recipients",
+        who="server",
+        tries="hands the victim what B sealed to C",
+        server_lies={"masked_input": server.swapped_recipients},
+        expects=Expectation(SuspectedPeerError, by=VICTIM, culprits=("B",)),
+    ),
+    Liar(
+        name="garbage shares",
+        who="server",
+        tries="hands the victim random bytes in place of what B sealed",
+        server_lies={"masked_input": server.garbage_shares},
+        expects=Expectation(SuspectedPeerError, by=VICTIM, culprits=("B",)),
+    ),
+    Liar(
+        name="framed dealer",
+        who="server",
+        tries="changes the hash that B published, so that B seems to have dealt another share",
+        server_lies={"masked_input": server.framed_dealer},
+        expects=Expectation(SuspectedPeerError, by=VICTIM, culprits=("B",)),
+    ),
+    Liar(
+        name="truncated mail",
+        who="server",
+        tries="cuts the last byte off the shares that the victim is handed",
+        server_lies={"masked_input": server.truncated_shares},
+        expects=Expectation(FaultyServerError, by=VICTIM, culprits=(SERVER,)),
+    ),
+    Liar(
+        name="another's mail",
+        who="server",
+        tries="hands everybody the mail of the next",
+        server_lies={"masked_input": server.another_channel},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="two cohorts",
+        who="server",
+        tries="asks for the masked input a second time with one peer less, to see one mask alone",
+        server_lies={"masked_input": server.two_cohorts},
+        expects=Expectation(RemoteProtocolError, by=CLIENTS, culprits=(SERVER,), opens=CLIENTS),
+    ),
+    Liar(
+        name="split survivor sets",
+        who="server",
+        tries="tells one half that all survived and the other that the victim did not, to get both its secrets",
+        server_lies={"consistency_check": server.split_survivors},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="split survivor sets, with an ally",
+        who="server",
+        tries="does the same while a client on its side signs both sets",
+        server_lies={"consistency_check": server.split_survivors, "unmask": server.signed_by_ally},
+        ally=True,
+        expects=Expectation(FaultyServerError, by="ABCD", culprits=(SERVER,)),
+    ),
+    Liar(
+        name="both shares, asked at once",
+        who="server",
+        tries="names two survivor sets to every client, one after the other",
+        server_lies={"consistency_check": server.asked_twice},
+        expects=Expectation(RemoteProtocolError, by=CLIENTS, culprits=(SERVER,), opens=CLIENTS),
+    ),
+    Liar(
+        name="both shares, asked afterwards",
+        who="server",
+        tries="comes back for the victim's other shares once the sum is open",
+        server_lies={"afterwards": server.other_shares},
+        expects=Expectation(LocalProtocolError, by=CLIENTS, opens=CLIENTS),
+    ),
+    Liar(
+        name="dropped, then returned",
+        who="server",
+        tries="declares the victim dropped although its input arrived, and rebuilds its mask key, with an ally",
+        server_lies={"consistency_check": server.dropped},
+        ally=True,
+        expects=Expectation(None, opens="BCD"),
+    ),
+    Liar(
+        name="lone survivor",
+        who="server",
+        tries="tells the victim that nobody else survived",
+        server_lies={"consistency_check": server.alone},
+        expects=Expectation(ThresholdError, by=VICTIM),
+    ),
+    Liar(
+        name="revived dropout",
+        who="server",
+        tries="counts as a survivor a client that never shared its secrets",
+        server_lies={"consistency_check": server.revived},
+        silent={VICTIM: "share_keys"},
+        expects=Expectation(FaultyServerError, by="BCDE", culprits=(SERVER,)),
+    ),
+    Liar(
+        name="a survivor that sent nothing",
+        who="server",
+        tries="counts as a survivor a client whose input never arrived, to keep its masks in the sum",
+        server_lies={"consistency_check": server.revived},
+        silent={VICTIM: "masked_input"},
+        expects=Expectation(None),
+    ),
+    Liar(
+        name="early request",
+        who="server",
+        tries="asks for shares before anybody signed who survived",
+        server_lies={"consistency_check": server.early_request},
+        expects=Expectation(RemoteProtocolError, by=CLIENTS, culprits=(SERVER,)),
+    ),
+    Liar(
+        name="replayed survivors",
+        who="server",
+        tries="sends the survivor sets of the round before",
+        server_lies={"consistency_check": server.replayed_survivors},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="forged signatures",
+        who="server",
+        tries="shows signatures that nobody made",
+        server_lies={"unmask": server.forged_signatures},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="replayed signatures",
+        who="server",
+        tries="shows the signatures of the round before in frames of this one",
+        server_lies={"unmask": server.replayed_signatures},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="too few signatures",
+        who="server",
+        tries="asks for shares with one signature less than the threshold",
+        server_lies={"unmask": server.too_few_signatures},
+        expects=Expectation(ThresholdError, by=CLIENTS),
+    ),
+    Liar(
+        name="different models",
+        who="server",
+        tries="gives the victim another model than the others, so that the sum holds its update alone",
+        models=_OTHER_MODEL,
+        server_lies={"unmask": server.everyones_signatures},
+        expects=_BLAMES_SERVER,
+    ),
+    Liar(
+        name="different models, kept apart",
+        who="server",
+        tries="does the same and shows the others only each other's signatures",
+        models=_OTHER_MODEL,
+        server_lies={"unmask": server.model_by_model},
+        expects=Expectation(FaultyServerError, by=VICTIM, culprits=(SERVER,)),
+    ),
+)
