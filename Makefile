@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench-install demo test check format bench lock clean
+.PHONY: help install bench-install demo test check format vectors fuzz bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,12 @@ check: install ## format, lint, types, tests, doctests
 format: install ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+vectors: install ## regenerate the test vectors in secagg/testing/vectors/
+	$(BIN)/python -m secagg.testing.make_vectors
+
+fuzz: install ## a million mutated messages over every step and session
+	$(BIN)/python -m secagg.testing.fuzz --messages 1000000
 
 bench: bench-install ## every benchmark, JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks
