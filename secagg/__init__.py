@@ -28,11 +28,12 @@ from secagg.errors import (
     ThresholdError,
     VersionError,
 )
+from secagg.history import History
 from secagg.identity import Card, Identity, Roster
 from secagg.journal import Journal
 from secagg.params import ClientId, Plan, Setup, model_digest, new_session
 from secagg.planning import plan
-from secagg.policy import History, Policy
+from secagg.policy import Policy
 from secagg.rounds import Total
 from secagg.rounds_begun import Rounds
 from secagg.session import Client, Server

@@ -86,7 +86,7 @@ class PolicyError(SecAggError):
 
 
 class ThresholdError(SecAggError):
-    """Nobody lied; too few clients remain to finish the round.
+    """Nobody is known to have lied; too few clients remain to finish the round.
 
     Attributes:
         needed: how many shares (hence share holders) the plan asks for.

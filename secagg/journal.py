@@ -20,11 +20,11 @@ Promised, of a file system that keeps what was fsynced:
 - `Rounds` remembers, per session and client, the highest round begun and by which journal; anything else is refused.
 
 Not promised: that a disk restored to an earlier state is noticed, `Rounds` and all (no program can tell), or this very
-journal put back as it was before its last answers or cut there by hand: that step is then open again, and a masked
-input of another vector would give the difference away. Nor that the old bytes are gone from the medium: they are
-overwritten in place, but an SSD or a copying file system keeps what it likes, and Python cannot wipe memory. Without a
-key, whoever can read the file can read this client's vector off the network. POSIX only; a file system has to support
-`flock`. No clocks: files of rounds that never end stay until deleted.
+journal put back as it was before its last answers, cut there by hand, or copied and used twice with the same `Rounds`:
+that step is then open again, and a masked input of another vector would give the difference away. Nor that the old
+bytes are gone from the medium: they are overwritten in place, but an SSD or a copying file system keeps what it likes,
+and Python cannot wipe memory. Without a key, whoever can read the file can read this client's vector off the network.
+POSIX only; a file system has to support `flock`. No clocks: files of rounds that never end stay until deleted.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, SupportsIndex
@@ -20,6 +21,7 @@ class OneCallAtATime:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._broken = False
+        self._process = os.getpid()
 
     @contextmanager
     def _call(self, step_round: str, *, even_broken: bool = False) -> Iterator[None]:
@@ -27,6 +29,9 @@ class OneCallAtATime:
             text = "another call of this session is still running"
             raise LocalProtocolError(text, round=step_round)
         try:
+            if os.getpid() != self._process:
+                text = "this process was forked from the one that began this session: only that one may go on"
+                raise LocalProtocolError(text, round=step_round)
             if self._broken and not even_broken:
                 text = "an earlier call was interrupted halfway: resume from the journal if there is one, or start anew"
                 raise LocalProtocolError(text, round=step_round)

@@ -5,7 +5,7 @@
 and the rest is added as a number, so that no vector is ever made.
 
 The round is one in which nobody drops out, of a session with a 16-byte id (`new_session`) and a round number below 128:
-a higher number adds up to 8 bytes to the invitation.
+a higher number adds up to 8 bytes to the invitation; a model named in `Setup` adds 32 bytes to what a client sends.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     agreed = _Frame(PeerSignatures, (bitmap, signature * (plan.threshold - 1)))
     return {
         "upload": (invitation, _Frame(Upload, (vector,))),
-        "advertise_keys": (invitation, _Frame(AdvertiseKeys, (KEY_BYTES, KEY_BYTES, signature))),
+        "advertise_keys": (invitation, _Frame(AdvertiseKeys, (KEY_BYTES, KEY_BYTES, signature, 0))),
         "share_keys": (
             _Frame(PeerKeys, (bitmap, keys * k)),
             _Frame(ShareKeys, (HASH_BYTES, bundle * k, hashes * (k + 1), signature)),

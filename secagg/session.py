@@ -35,6 +35,7 @@ from secagg.errors import (
     FaultyServerError,
     LocalProtocolError,
     PlanError,
+    PolicyError,
     RemoteProtocolError,
     SecAggError,
     VersionError,
@@ -49,10 +50,11 @@ from secagg.wire import Message, decode, encode, kind_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from secagg.history import History
     from secagg.identity import Identity
     from secagg.journal import Journal
     from secagg.params import ClientId, Codec, Setup
-    from secagg.policy import History, Policy
+    from secagg.policy import Policy
     from secagg.rounds import Contribution
 
 __all__ = ["Client", "Server"]
@@ -86,9 +88,8 @@ class Client(OneCallAtATime):
         identity: this client's, whose public key the roster pins; where the server is assumed honest, none.
         policy: what this client refuses, here and before it reveals anything; None refuses nothing.
         codec: what it encodes with, for the policy.
-        history: what it remembers of earlier rounds, for the policy; on resuming, as it was when the round began.
-        journal: begun here, or resumed if it holds this client's round; None keeps everything in memory. The caller
-            closes it.
+        history: what it remembers, for the policy: the newest there is, also on resuming.
+        journal: begun or resumed here, closed by the caller; None keeps everything in memory.
 
     Raises:
         KeyError: the roster does not hold this client id.
@@ -121,9 +122,10 @@ class Client(OneCallAtATime):
         self._journal = journal
         self._aborted = False
         self._policy, self._history = policy, history
+        resuming = journal is not None  # whose `Rounds` refuses to begin a round twice
         if policy is not None:
-            policy.check(setup, codec, history=history)
-        if history is not None:
+            policy.check(setup, codec, history=history, resuming=resuming)
+        if history is not None and not (resuming and history.begun(setup)):
             self._history = history.with_round(setup)
         _check_identity(setup, self._position, identity)
         begin = next(iter(self._steps))
@@ -205,9 +207,10 @@ class Client(OneCallAtATime):
             raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
         random = derive_key(self._memory.master, tags.STEP, self._setup.digest, step_round.encode(), request)
         state, answer = step(self._state, parsed, random)
-        if self._policy is not None and isinstance(parsed, Survivors) and self._setup.plan.is_complete:
+        if isinstance(parsed, Survivors) and self._setup.plan.is_complete:
             survivors = everyone_in(self._setup, self._position, parsed)
-            self._policy.check_survivors(self._setup, survivors, self._history)
+            if self._policy is not None:
+                self._policy.check_survivors(self._setup, survivors, self._history)
             if self._history is not None:
                 self._history = self._history.with_survivors(self._setup, survivors)
         return state, encode(answer, self._setup)
@@ -224,7 +227,7 @@ class Client(OneCallAtATime):
             try:
                 state, answer = self._step(message, request)
             except SecAggError as error:
-                raise self._not_ours() from error
+                raise (error if isinstance(error, PolicyError) else self._not_ours()) from error
             masked = hasattr(self._state, "contribution") and not hasattr(state, "contribution")
             if answer != stored and not masked:  # a masked input was made of nothing just now: not the one we sent
                 raise self._not_ours()

@@ -9,6 +9,8 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from secagg.adversary.stage import LIAR, VICTIM
 from secagg.masking.messages import (
     HASH_BYTES,
@@ -45,13 +47,13 @@ def _said(stage: Stage, step: str, kind: type[Any], request: bytes) -> Any:  # n
 def _keys(stage: Stage, sealing: bytes, mask: bytes) -> bytes:
     at = stage.at(LIAR)
     signature = stage.liar.identity.sign(keys_statement(stage.setup, at, sealing, mask))
-    return encode(AdvertiseKeys(at, sealing, mask, signature), stage.setup)
+    return encode(AdvertiseKeys(at, sealing, mask, signature, stage.setup.model), stage.setup)
 
 
 def unsigned_keys(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Advertise keys under a signature made up."""
     said = _said(stage, "advertise_keys", AdvertiseKeys, request)
-    forged = AdvertiseKeys(said.client, said.sealing_key, said.mask_key, os.urandom(SIGNATURE_BYTES))
+    forged = msgspec.structs.replace(said, signature=os.urandom(SIGNATURE_BYTES))
     return [encode(forged, stage.setup)]
 
 

@@ -53,7 +53,7 @@ from secagg.masking.transcript import (
     shares_statement,
 )
 from secagg.primitives.aead import open_sealed, seal
-from secagg.primitives.keys import KEY_BYTES, KeyPair, derive_key
+from secagg.primitives.keys import KEY_BYTES, KeyPair, check_public, derive_key
 from secagg.primitives.prg import add_masks, keystream
 from secagg.primitives.shamir import SHARE_BYTES, shares_from_bytes, split
 from secagg.rounds import accept_invitation, to_vector
@@ -92,7 +92,7 @@ def client_advertise_keys(
     if state.identity is not None:
         signature = state.identity.sign(keys_statement(setup, state.position, sealing.public, mask.public))
     following = ClientState1(setup, state.position, state.contribution, state.identity, sealing, mask)
-    return following, AdvertiseKeys(state.position, sealing.public, mask.public, signature)
+    return following, AdvertiseKeys(state.position, sealing.public, mask.public, signature, setup.model)
 
 
 def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> tuple[ClientState2, ShareKeys]:
@@ -264,6 +264,11 @@ def _salts(setup: Setup, random: bytes, holders: int) -> list[tuple[bytes, bytes
 def _vouched_keys(setup: Setup, peer: int, entry: bytes) -> tuple[bytes, bytes]:
     """Cut a peer's two public keys out of an entry, once its identity's signature over them holds."""
     sealing_key, mask_key, signature = entry[:KEY_BYTES], entry[KEY_BYTES : 2 * KEY_BYTES], entry[2 * KEY_BYTES :]
+    try:
+        check_public(mask_key)  # the sealing key is used at once, and refused then
+    except ValueError as error:
+        text = "a public key is not a valid X25519 point"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
     if setup.plan.server == "malicious":
         try:
             verify_signature(setup.identities[peer], keys_statement(setup, peer, sealing_key, mask_key), signature)

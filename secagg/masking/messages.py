@@ -45,6 +45,7 @@ class AdvertiseKeys(Message, frozen=True):
     Attributes:
         sealing_key, mask_key: the client's two fresh public keys, 32 bytes each.
         signature: of its identity over them, 64 bytes; empty where the server is assumed honest.
+        model: digest of the model it was given, 32 bytes or none, so that an honest server notices a stale one in time.
     """
 
     KIND: ClassVar[int] = 2
@@ -53,11 +54,12 @@ class AdvertiseKeys(Message, frozen=True):
     sealing_key: bytes
     mask_key: bytes
     signature: bytes
+    model: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return keys_bytes(setup)
+        return keys_bytes(setup) + HASH_BYTES
 
 
 class PeerKeys(Message, frozen=True):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from secagg.encoding.packing import Words, add_packed, word_dtype
-from secagg.errors import DecodeError, SuspectedPeerError, ThresholdError
+from secagg.errors import DecodeError, RemoteProtocolError, SuspectedPeerError, ThresholdError
 from secagg.masking.messages import (
     HASH_BYTES,
     AdvertiseKeys,
@@ -142,8 +142,12 @@ def server_check_keys(state: ServerState1, message: AdvertiseKeys) -> None:
         FaultyClientError: a malformed or low-order key (it would agree on a secret everybody knows), a single key, or
             keys that its identity has not signed.
         SuspectedPeerError: another client advertised the same key; one of the two copied it.
+        RemoteProtocolError: it was given another model than this server names; its masks would not cancel.
     """
     setup = state.setup
+    if message.model != setup.model:
+        text = "was given another model than this server names: its masks would not cancel"
+        raise RemoteProtocolError(text, round="advertise_keys", culprits=[setup.roster[message.client]])
     keys = (message.sealing_key, message.mask_key)
     if setup.plan.server == "malicious":
         statement = keys_statement(setup, message.client, *keys)

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["KEY_BYTES", "KeyPair", "derive_key"]
+__all__ = ["KEY_BYTES", "KeyPair", "check_public", "derive_key"]
 
 KEY_BYTES = 32
+_PRIME = 2**255 - 19
 
 
 def derive_key(secret: bytes, tag: bytes, *context: bytes) -> bytes:
@@ -34,6 +35,17 @@ def derive_key(secret: bytes, tag: bytes, *context: bytes) -> bytes:
         raise ValueError(msg)
     info = b"".join(len(part).to_bytes(4, "little") + part for part in (tag, *context))
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+def check_public(public: bytes) -> None:
+    """Refuse a public key that X25519 would read as another: it ignores the top bit and reduces modulo 2^255 - 19.
+
+    Raises:
+        ValueError: not 32 bytes, or not the canonical encoding of a coordinate.
+    """
+    if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= _PRIME:
+        msg = "a public key is the canonical encoding of a coordinate, 32 bytes"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +75,8 @@ class KeyPair:
         """Return the 32-byte X25519 shared secret with a peer.
 
         Raises:
-            ValueError: the peer's key has the wrong length or is a low-order point (all-zero secret).
+            ValueError: the peer's key is not canonical, or is a low-order point (all-zero secret).
         Source: RFC 7748, sec. 6.1.
         """
+        check_public(peer_public)
         return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))

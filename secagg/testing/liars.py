@@ -31,7 +31,7 @@ def repair_of_answer(transcript: Transcript, step: str, position: int) -> Repair
 
     def keys(fields: list[Any], dice: Dice) -> list[Any]:
         del dice
-        return [*fields[:3], identity.sign(keys_statement(setup, position, fields[1], fields[2]))]
+        return [*fields[:3], identity.sign(keys_statement(setup, position, fields[1], fields[2])), *fields[4:]]
 
     def shares(fields: list[Any], dice: Dice) -> list[Any]:
         del dice

@@ -170,7 +170,7 @@ class IndependentClient:
         self.sealing = kdf(random, "sealing-private-key", self.digest)
         self.mask = kdf(random, "mask-private-key", self.digest)
         keys = public_of(self.sealing), public_of(self.mask)
-        return self.frame(2, *keys, self.sign("signed-keys", self.digest, self.me, *keys))
+        return self.frame(2, *keys, self.sign("signed-keys", self.digest, self.me, *keys), self.model)
 
     def share_keys(self, fields: list[Any], random: bytes) -> bytes:
         present = self.members(fields[1])

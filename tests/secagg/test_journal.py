@@ -483,7 +483,7 @@ def test_a_handle_serves_one_client_and_no_forked_process(tmp_path: Path, monkey
         site.rig.clients[ME].receive(request)
     monkeypatch.undo()
     site.crash()
-    with pytest.raises(LocalProtocolError, match="interrupted halfway"):
+    with pytest.raises(LocalProtocolError, match="it is closed"):
         site.rig.clients[ME].receive(request)
     with pytest.raises(LocalProtocolError, match="closed"):
         site.journal.append(b"", b"", last=False)

@@ -252,6 +252,24 @@ def test_clients_given_different_models_reveal_nothing_and_their_masks_do_not_ca
     assert rig.server.total().vector.tolist() != rig.expected(range(5))  # the masks of 4 stay in
 
 
+@pytest.mark.parametrize("server", ["semi-honest", "malicious"])
+def test_a_client_with_a_stale_model_is_told_so_in_time_and_the_sum_is_of_the_others(server: str) -> None:
+    plan = make_plan(5, server=server)
+    rig, stale = Rig(plan, round=1, model=model_digest(b"new")), Rig(plan, round=1, model=model_digest(b"old"))
+    rig.clients[0] = stale.clients[0]
+    rig.ask("advertise_keys")
+    with pytest.raises(RemoteProtocolError, match="another model than this server names") as caught:
+        rig.server.receive(0, rig.answer("advertise_keys", 0))
+    assert type(caught.value) is RemoteProtocolError  # nobody is blamed for certain
+    for i in (1, 2, 3, 4):
+        rig.server.receive(i, rig.answer("advertise_keys", i))
+    for step in rig.steps[1:]:
+        for i in rig.ask(step):
+            rig.server.receive(i, rig.answer(step, i))
+    rig.server.close_round()
+    assert rig.server.total().vector.tolist() == rig.expected([1, 2, 3, 4])
+
+
 @pytest.mark.parametrize("model", [b"short", bytes(31), bytes(33), "text"])
 def test_a_model_is_named_by_a_digest(model: Any) -> None:
     with pytest.raises(PlanError, match="32-byte digest"):

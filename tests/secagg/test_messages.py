@@ -187,6 +187,8 @@ LOW_ORDER = bytes(32)
         {"sealing_key": LOW_ORDER},
         {"mask_key": LOW_ORDER},
         {"mask_key": b"short"},
+        {"mask_key": b"\x09" + bytes(30) + b"\x80"},  # another encoding of the point 9
+        {"sealing_key": b"\xf6" + 30 * b"\xff" + b"\x7f"},  # 2^255 - 10, which is 9 again
         {"sealing_key": bytes(33)},
     ],
 )

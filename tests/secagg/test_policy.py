@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import secagg
-from secagg import Client, ClientId, Counts, DecodeError, Encoding, Plan, Setup, ThresholdError, policy
+from secagg import Client, ClientId, Counts, DecodeError, Encoding, Journal, Plan, Rounds, Setup, ThresholdError
 from secagg.errors import PolicyError
-from secagg.policy import History, Policy
+from secagg.history import History
+from secagg.policy import Policy
 from tests.secagg.rig import Pinned, Rig, identity_of, make_plan
 
 CODEC = Encoding(dimension=3, clip=1.0, bits=16, clients=10, max_weight=50)
@@ -343,7 +345,7 @@ def test_a_full_history_refuses_and_does_not_forget(monkeypatch: pytest.MonkeyPa
     begun = a_setup(model=MODELS[1])
     history = History().with_round(begun).with_survivors(begun, frozenset(range(10)))
     size = len(history.to_bytes())
-    monkeypatch.setattr(policy, "MAX_HISTORY", size)
+    monkeypatch.setattr("secagg.history.MAX_HISTORY", size)
     again, elsewhere = a_setup(number=1, model=MODELS[1]), a_setup(session=bytes(16))
     Policy(min_difference=2).check(again, history=history)
     Policy(min_difference=2).check_survivors(again, frozenset(range(10)), history)
@@ -360,7 +362,7 @@ def test_a_full_history_refuses_and_does_not_forget(monkeypatch: pytest.MonkeyPa
     Policy().check_survivors(again, frozenset(range(8)), history)  # nothing has to be remembered for it
     assert replace(history, survivor_sets={}).with_round(elsewhere).rounds[bytes(16)] == 0
     assert History.from_bytes(history.to_bytes()) == history
-    monkeypatch.setattr(policy, "MAX_HISTORY", size - 1)
+    monkeypatch.setattr("secagg.history.MAX_HISTORY", size - 1)
     with pytest.raises(DecodeError, match=f"at most {size - 1} bytes, got {size}"):
         History.from_bytes(bytes(size))
 
@@ -598,3 +600,43 @@ def test_a_loosened_policy_never_refuses_what_the_stricter_accepted(field: str, 
     for changed in ({field}, set(pairs)):
         looser = Policy(**(strict | {name: pairs[name][1] for name in changed}))
         assert accepts(looser, setup, codec, survivors, history) >= accepted
+
+
+def test_resuming_takes_the_newest_history_and_forgets_nothing(tmp_path: Path) -> None:
+    policy = Policy(min_difference=2, max_dropouts=0.9)
+    plan = make_plan(5, server="malicious", dropouts=1)
+
+    def client_of(rig: Rig, history: History, journal: Journal) -> Client:
+        return Client(
+            rig.setup, 0, rig.inputs[0], identity=rig.identities[0], policy=policy, history=history, journal=journal
+        )
+
+    rounds = Rounds(tmp_path / "rounds")
+    rig = Rig(plan, round=3)
+    with Journal(tmp_path / "3", rounds=rounds) as journal:
+        rig.clients[0] = client_of(rig, History(), journal)
+        rig.run(drop={4: "masked_input"})
+        newest = rig.clients[0].history
+    assert newest is not None
+    assert newest.survivor_sets == {b"": {frozenset({0, 1, 2, 3})}}
+    with Journal(tmp_path / "3", rounds=rounds) as journal:
+        resumed = client_of(rig, newest, journal)
+    assert resumed.done
+    assert resumed.history == newest
+    later = Rig(plan, round=4)
+    with Journal(tmp_path / "4", rounds=rounds) as journal:
+        client_of(later, newest, journal)
+    with Journal(tmp_path / "4", rounds=rounds) as journal:  # crashed; goes on with what it knows by now
+        later.clients[0] = client_of(later, newest.with_round(later.setup), journal)
+        later.run(until="consistency_check")
+        with pytest.raises(PolicyError) as caught:
+            later.clients[0].receive(later.ask("consistency_check")[0])
+    assert caught.value.rule == "min_difference"
+
+
+def test_survivors_are_remembered_also_without_a_policy() -> None:
+    rig = Rig(make_plan(5, server="malicious", dropouts=1), round=3)
+    rig.clients[0] = Client(rig.setup, 0, rig.inputs[0], identity=rig.identities[0], history=History())
+    rig.run(drop={4: "masked_input"})
+    assert rig.clients[0].history is not None
+    assert rig.clients[0].history.survivor_sets == {b"": {frozenset({0, 1, 2, 3})}}

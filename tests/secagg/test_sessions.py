@@ -77,6 +77,18 @@ def test_sessions_refuse_to_be_copied(way: Callable[[Any], Any]) -> None:
             way(session)
 
 
+def test_a_forked_process_may_not_go_on_with_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(make_plan(4))
+    request = rig.ask("advertise_keys")[0]
+    monkeypatch.setattr("secagg.one_call.os.getpid", lambda: -1)
+    with pytest.raises(LocalProtocolError, match="forked"):
+        rig.clients[0].receive(request)
+    with pytest.raises(LocalProtocolError, match="forked"):
+        rig.server.close_round()
+    monkeypatch.undo()
+    rig.clients[0].receive(request)
+
+
 def waiting_client(rig: Rig) -> tuple[Client, threading.Event, threading.Event]:
     """A client whose contribution waits until it is let go."""
     started, go = threading.Event(), threading.Event()

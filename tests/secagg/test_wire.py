@@ -19,7 +19,7 @@ from tests.secagg.rig import SESSION, make_plan
 SETUP = Setup(plan=make_plan(5), roster=range(5), session=SESSION, round=1, assume_honest_server=True)
 MESSAGES: list[Message] = [
     Invitation(3, SESSION, 1, SETUP.plan.digest, SETUP.roster_digest),
-    AdvertiseKeys(3, bytes(32), b"\x01" * 32, b""),
+    AdvertiseKeys(3, bytes(32), b"\x01" * 32, b"", b""),
     PeerKeys(0, b"\x0f", bytes(4 * 64)),
     ShareKeys(4, b"\x02" * 32, bytes(4 * 96), b"", b""),
     PeerShares(2, b"\x03", bytes(2 * 96)),
@@ -107,16 +107,25 @@ def test_the_check_does_not_depend_on_how_it_is_fed(monkeypatch: pytest.MonkeyPa
 HEAD = encode(MESSAGES[1], SETUP)[:18]
 
 
+REST = b"\xc4\x00\xc4\x00"
+"""The last two fields, empty."""
+
+
+def test_the_fields_that_are_bent_below_are_good_as_they_are() -> None:
+    fields = b"\x95\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + REST
+    assert reframed(HEAD + fields) == encode(MESSAGES[1], SETUP)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
-        b"\x93\xcc\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32,  # an integer longer than it need be
-        b"\xdc\x00\x03\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32,  # a long array header
-        b"\x93\x03\xc5\x00\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32,  # a long bytes header
-        b"\x93\x03\xc4\x20" + bytes(32) + b"\xd9\x20" + b"\x41" * 32,  # text for bytes
-        b"\x92\x03\xc4\x20" + bytes(32),  # a field missing
-        b"\x94\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + b"\xc0",  # a field too many
-        b"\x93\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + b"\xc0",  # trailing bytes
+        b"\x95\xcc\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + REST,  # an integer longer than it need be
+        b"\xdc\x00\x05\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + REST,  # a long array header
+        b"\x95\x03\xc5\x00\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + REST,  # a long bytes header
+        b"\x95\x03\xc4\x20" + bytes(32) + b"\xd9\x20" + b"\x41" * 32 + REST,  # text for bytes
+        b"\x94\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + b"\xc4\x00",  # a field missing
+        b"\x96\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + REST + b"\xc0",  # a field too many
+        b"\x95\x03\xc4\x20" + bytes(32) + b"\xc4\x20" + b"\x01" * 32 + REST + b"\xc0",  # trailing bytes
         b"\x83\xa1a\x03\xa1b\xc4\x00\xa1c\xc4\x00",  # a map
         b"\x93\xc0\xc4\x00\xc4\x00",  # nil for an integer
         b"\xc1",
