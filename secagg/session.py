@@ -8,11 +8,6 @@ answer twice and give secrets away.
 A client is a function of one master secret, drawn from the operating system when it begins, and of the requests it
 answered: each step's randomness is derived from the secret, the setup, the step and the request. With a `Journal` the
 client survives its process. A server needs none: it draws no secrets, and a sum cut short is lost, not leaked.
-
-    while outbox := server.close_round():          # {client_id: bytes}; whoever does not answer has dropped out
-        for client_id, request in outbox.items():
-            server.receive(client_id, clients[client_id].receive(request))
-    total = server.total()
 """
 
 from __future__ import annotations
@@ -182,6 +177,10 @@ class Client(OneCallAtATime):
             self._memory = _Memory(b"" if state is None else self._memory.master, request, answer)
             self._state, self._broken = state, False
             return answer
+
+    def delivered(self) -> None:
+        """Say that the last answer arrived: it is kept no longer, and its request, come again, is refused."""
+        self._memory = replace(self._memory, request=b"", answer=b"")
 
     def abort(self) -> None:
         """Give up: delete all secrets, here and in the journal. Every later message is refused.

@@ -140,6 +140,7 @@ def simulate(
             for observer in observers:
                 observer.on_message(step, "up", client_id, answer)
             _timed(observers, step, "server", partial(server.receive, client_id, answer))
+            clients[client_id].delivered()
             if clients[client_id].done:
                 del clients[client_id]
     _timed(observers, steps[-1], "server", server.close_round)

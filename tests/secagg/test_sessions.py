@@ -288,3 +288,22 @@ def test_each_state_leads_to_the_next_one_of_its_table(masking: str) -> None:
 def test_the_diagrams_in_the_documentation_are_those_of_the_tables() -> None:
     page = (Path(secagg.__file__).parents[1] / "docs" / "sessions.md").read_text()
     assert page.endswith("\n\n" + diagrams() + "\n")
+
+
+def test_a_delivered_answer_is_not_kept_and_its_request_is_refused() -> None:
+    rig = Rig(make_plan(4))
+    request = rig.ask("advertise_keys")[0]
+    answer = rig.answer("advertise_keys", 0)
+    assert rig.clients[0].receive(request) == answer
+    rig.clients[0].delivered()
+    assert rig.clients[0]._memory.answer == b""
+    with pytest.raises(RemoteProtocolError, match="repeated"):
+        rig.clients[0].receive(request)
+    for i in range(1, 4):
+        rig.server.receive(i, rig.answer("advertise_keys", i))
+    rig.server.receive(0, answer)
+    for step in rig.steps[1:]:
+        for i in rig.ask(step):
+            rig.server.receive(i, rig.answer(step, i))
+    rig.server.close_round()
+    assert rig.server.total().vector.tolist() == rig.expected(range(4))
