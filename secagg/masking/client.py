@@ -307,8 +307,7 @@ def _open(state: ClientState2, peer: int, bundle: bytes) -> tuple[bytes, bytes]:
     except DecodeError as error:
         text = f"the shares sealed by a peer are unusable: {error}"
         raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]]) from error
-    ours = b"".join(entry_hash(setup, peer, me, i, entry) for i, entry in enumerate((first, second)))
-    if hashes and ours != hashes:
+    if hashes and hashes != b"".join(entry_hash(setup, peer, me, i, entry) for i, entry in enumerate((first, second))):
         text = "the shares sealed by a peer are not those it published hashes of"
         raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]])
     return first, second
