@@ -180,7 +180,8 @@ class Client(OneCallAtATime):
 
     def delivered(self) -> None:
         """Say that the last answer arrived: it is kept no longer, and its request, come again, is refused."""
-        self._memory = replace(self._memory, request=b"", answer=b"")
+        with self._call(self._round, even_broken=True):
+            self._memory = replace(self._memory, request=b"", answer=b"")
 
     def abort(self) -> None:
         """Give up: delete all secrets, here and in the journal. Every later message is refused.

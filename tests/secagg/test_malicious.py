@@ -1,7 +1,6 @@
 """A server that may do anything: it is caught before a client reveals a share, and an honest one still gets the sum."""
 
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -95,22 +94,6 @@ def test_under_an_honest_server_the_sum_is_exact_or_the_error_says_how_many_were
     assert total.vector.tolist() == expected
 
 
-def test_no_two_survivor_sets_can_both_be_opened() -> None:
-    # Exhaustive over what the server may tell whom: n = 4, t = 3, c = 1. A client answers for one set only, the corrupt
-    # one for both. Whoever gets t signatures on its own set reveals; two different sets must not both be revealed.
-    plan = make_plan(4, threshold=3, server="malicious", corrupted=1)
-    sets = [set(s) for size in (3, 4) for s in combinations(range(4), size)]
-    rig = Rig(plan, round=1)
-    rig.run(until="consistency_check")
-    first = rig.ask("consistency_check")
-    assert set(first) == {0, 1, 2, 3}
-    for a, b in combinations(sets, 2):
-        for told_a in ({0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}):  # 3 is corrupt and signs anything
-            honest_a = [i for i in told_a if i in a]
-            honest_b = [i for i in {0, 1, 2} - told_a if i in b]
-            assert not (len(honest_a) + 1 >= plan.threshold and len(honest_b) + 1 >= plan.threshold)
-
-
 def test_a_server_that_shows_two_survivor_sets_gets_no_share_from_anyone() -> None:
     rig = at("consistency_check")
     told = {i: {0, 1, 2, 3, 4} if i < 2 else {1, 2, 3, 4} for i in range(1, 5)}
@@ -186,8 +169,8 @@ def test_a_server_that_changes_advertised_keys_is_caught(case: str) -> None:
         rig.clients[2].receive(encode(PeerKeys(2, message.present, forged), rig.setup))
 
 
-def test_a_server_that_withholds_a_key_from_one_client_is_caught_before_anything_is_revealed() -> None:
-    # n = 5, t = 4: client 0 is told that 4 never advertised. Each signs over all keys it was shown.
+def test_a_client_that_was_shown_fewer_keys_deals_fewer_shares_and_an_honest_server_notices() -> None:
+    # n = 5, t = 4: client 0 is told that 4 never advertised. (A liar: `secagg.adversary`, equivocating key list.)
     rig = at("share_keys")
     message = decode(PeerKeys, rig.outbox[0], rig.setup)
     rig.outbox[0] = encode(PeerKeys(0, bitmap(rig, 0, {1, 2, 3}), message.keys[: 3 * 128]), rig.setup)
