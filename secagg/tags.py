@@ -34,8 +34,18 @@ ROSTER: Final = _label("roster")
 SETUP: Final = _label("setup")
 """Hash of session, round, parameter hash and roster hash."""
 
+KEYED_SETUP: Final = _label("keyed-setup")
+"""Hash of a setup and of the root of all advertised keys."""
+
+MERKLE_LEAF: Final = _label("merkle-leaf")
+MERKLE_NODE: Final = _label("merkle-node")
+"""Hashes of a tree's leaves and inner nodes."""
+
 GRAPH: Final = _label("graph")
 """Public randomness of the neighbour graph."""
+
+COMMITTEE: Final = _label("committee")
+"""Public randomness that draws who signs for everybody on a sparse graph."""
 
 SEALING_PRIVATE_KEY: Final = _label("sealing-private-key")
 MASK_PRIVATE_KEY: Final = _label("mask-private-key")
@@ -100,3 +110,9 @@ JOURNAL_RECORD: Final = _label("journal-record")
 
 ROUNDS: Final = _label("rounds")
 """Hash that names a client of a session in the file of highest rounds."""
+
+UNIFORM_RESIDUES: Final = _label("uniform-residues")
+"""Stream that goes on where the words of a block of uniform residues ran out."""
+
+GAUSSIAN_TIES: Final = _label("gaussian-ties")
+"""Stream of the bits that decide a Gaussian sample whose first 63 bits equal a threshold's."""
