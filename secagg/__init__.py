@@ -31,12 +31,14 @@ from secagg.errors import (
 from secagg.history import History
 from secagg.identity import Card, Identity, Roster
 from secagg.journal import Journal
-from secagg.params import ClientId, Plan, Setup, model_digest, new_session
+from secagg.params import ClientId, Plan
 from secagg.planning import plan
 from secagg.policy import Policy
 from secagg.rounds import Total
 from secagg.rounds_begun import Rounds
-from secagg.session import Client, Server
+from secagg.server_session import Server
+from secagg.session import Client
+from secagg.setups import Setup, model_digest, new_session
 from secagg.simulation import Observer, Trace, simulate
 
 __all__ = [

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from secagg.encoding.packing import Words
-    from secagg.params import ClientId, Masking, Plan, ServerModel, Setup
+    from secagg.params import ClientId, Masking, Plan, ServerModel
+    from secagg.setups import Setup
     from secagg.simulation import Direction, Observer
 
 __all__ = ["RoundCost", "StepCost", "measure_round", "parse_drops"]

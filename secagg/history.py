@@ -15,7 +15,8 @@ from secagg.params import DIGEST_BYTES, MAX_ID, SESSION_BYTES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from secagg.params import ClientId, Setup
+    from secagg.params import ClientId
+    from secagg.setups import Setup
 
 __all__ = ["History"]
 

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from secagg.params import Setup
     from secagg.rounds_begun import Rounds
+    from secagg.setups import Setup
 
 __all__ = ["Journal", "Progress"]
 

@@ -1,8 +1,8 @@
 """What a round agrees on before its first message.
 
-`Plan` holds the parameters of one kind of round; `Setup` binds a plan to a session, a round number and a roster.
-Both are public values with canonical hashes; every key and every frame is bound to the setup's digest, so parties
-who disagree on anything refuse each other's first message.
+`Plan` holds the parameters of one kind of round; `secagg.setups.Setup` binds a plan to a session, a round number and a
+roster. Both are public values with canonical hashes; every key and every frame is bound to the setup's digest, so
+parties who disagree on anything refuse each other's first message.
 
 Shamir points are fixed here: x = roster position + 1, never chosen by a server.
 """
@@ -10,10 +10,7 @@ Shamir points are fixed here: x = roster position + 1, never chosen by a server.
 from __future__ import annotations
 
 import hashlib
-import operator
-import os
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import msgspec
@@ -21,10 +18,10 @@ import msgspec
 from secagg import tags
 from secagg.encoding.packing import MAX_BITS
 from secagg.errors import SERVER, PlanError
-from secagg.primitives.graph import Graph
+from secagg.odds import sparse_odds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "ClientId",
@@ -33,10 +30,7 @@ __all__ = [
     "Masking",
     "Plan",
     "ServerModel",
-    "Setup",
     "checked_id",
-    "model_digest",
-    "new_session",
 ]
 
 WIRE_VERSION = 1
@@ -44,6 +38,8 @@ SESSION_BYTES = (16, 64)
 MAX_ID = 256
 MAX_CLIENTS = 1 << 24
 MAX_LENGTH = 1 << 34
+LEAST_PRIVACY_BITS = 40
+"""A sparse graph with worse odds against a malicious server is refused, whatever its plan states."""
 
 ClientId: TypeAlias = int | str
 """How callers name a client: a number (Flower node id) or a name (hospital)."""
@@ -175,14 +171,21 @@ class Plan:
     def _check_malicious(self) -> None:
         """Two survivor sets can each be signed by t clients only if 2(t - c) honest signatures come from n - c clients.
 
+        On a sparse graph odds say how many of few are corrupted (`secagg.odds`); they are computed anew, whoever made
+        the plan.
         Source: Bonawitz et al. 2017, sec. 6.2 (t > (n + |C|)/2, active adversary).
         """
         if not self.is_complete:
-            msg = (
-                "against a malicious server every client must be everyone's neighbour: the server could choose who "
-                "drops out of a sparse graph"
-            )
-            raise PlanError(msg)
+            odds = sparse_odds(self.clients, self.corrupted, self.dropouts, self.degree, self.threshold, malicious=True)
+            bits = -max(odds.captured, odds.torn)
+            if bits < LEAST_PRIVACY_BITS:
+                msg = (
+                    f"degree {self.degree} and threshold {self.threshold} leave privacy {max(bits, 0):.0f} bits "
+                    f"against a malicious server with {self.corrupted} corrupted clients, at least "
+                    f"{LEAST_PRIVACY_BITS} are asked for: take a higher degree, or the complete graph"
+                )
+                raise PlanError(msg)
+            return
         if 2 * self.threshold <= self.clients + self.corrupted:
             msg = (
                 f"against a malicious server the threshold must exceed (n + c)/2 = "
@@ -195,6 +198,11 @@ class Plan:
     def is_complete(self) -> bool:
         """Whether everyone is everyone's neighbour."""
         return self.degree == self.clients - 1
+
+    @property
+    def keys_draw_graph(self) -> bool:
+        """Whether the graph is drawn once all keys are advertised: sparse, and the server might choose another."""
+        return self.server == "malicious" and not self.is_complete
 
     @property
     def least_survivors(self) -> int:
@@ -218,141 +226,6 @@ class Plan:
             self.encoding,
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Setup:
-    """A plan bound to a session, a round number and a roster: the context of every key and every message.
-
-    Args:
-        plan: the parameters.
-        roster: a `Roster`, whose identities then authenticate every key; or, if the server is assumed honest, all
-            client ids. Distinct, in any order (kept sorted: position 0 is the smallest).
-        session: 16 to 64 bytes, unique to one training (`new_session`).
-        round: number of the round within the session, >= 0; never used twice with the same session.
-        model: 32-byte hash of the model and the training plan that this party was given (`model_digest`), or empty.
-            Not part of the digest: parties with different models can talk, but their masks do not cancel, so that
-            nobody learns a sum over updates of different models (Pasquini et al. 2022); against a malicious server
-            the difference is found out before anything is revealed.
-        assume_honest_server: needed for a plan against a semi-honest server, so that nobody trusts one by accident.
-
-    Raises:
-        PlanError: the roster does not match the plan, a value is out of range, identities are missing, or the server
-            would be trusted without saying so.
-        TypeError: a client id is neither int nor str, the session not bytes, or the round not an integer.
-    """
-
-    plan: Plan
-    roster: tuple[ClientId, ...]
-    identities: tuple[bytes, ...]
-    session: bytes
-    round: int
-    model: bytes
-    _directory: bytes = field(repr=False)
-
-    def __init__(
-        self,
-        *,
-        plan: Plan,
-        roster: Directory | Iterable[ClientId],
-        session: bytes,
-        round: int,  # noqa: A002
-        model: bytes = b"",
-        assume_honest_server: bool = False,
-    ) -> None:
-        """Check and sort the roster."""
-        _check_trust(plan, roster, assume_honest_server=assume_honest_server)
-        members = roster.members if isinstance(roster, Directory) else roster
-        ids = tuple(sorted(map(checked_id, members), key=lambda i: (isinstance(i, str), i)))
-        identities = tuple(roster.members[client] for client in ids) if isinstance(roster, Directory) else ()
-        if len(set(identities)) != len(identities) or any(len(key) != DIGEST_BYTES for key in identities):
-            msg = "every client needs an identity of its own, a 32-byte key: one is repeated or malformed"
-            raise PlanError(msg)
-        if len(set(ids)) != len(ids):
-            msg = "a client id appears twice in the roster"
-            raise PlanError(msg)
-        if len(ids) != plan.clients:
-            msg = f"the plan is for {plan.clients} clients, the roster has {len(ids)}"
-            raise PlanError(msg)
-        if not isinstance(session, bytes):
-            msg = f"a session id is bytes, got {type(session).__name__}"
-            raise TypeError(msg)
-        number = operator.index(round)
-        if not SESSION_BYTES[0] <= len(session) <= SESSION_BYTES[1]:
-            msg = f"a session id has {SESSION_BYTES[0]} to {SESSION_BYTES[1]} bytes, got {len(session)}"
-            raise PlanError(msg)
-        if not 0 <= number < 1 << 63:
-            msg = f"a round number is in [0, 2^63), got {number}"
-            raise PlanError(msg)
-        if not isinstance(model, bytes) or len(model) not in {0, DIGEST_BYTES}:
-            msg = f"a model is named by its {DIGEST_BYTES}-byte digest (model_digest), or by nothing"
-            raise PlanError(msg)
-        directory = roster.digest if isinstance(roster, Directory) else b""
-        for name, value in (
-            ("plan", plan),
-            ("roster", ids),
-            ("identities", identities),
-            ("session", session),
-            ("round", number),
-            ("model", model),
-            ("_directory", directory),
-        ):
-            object.__setattr__(self, name, value)
-
-    @cached_property
-    def roster_digest(self) -> bytes:
-        """32-byte hash of the ordered client ids, their identities and the roster that pins them."""
-        fields = [self.roster, self.identities, self._directory]
-        return hashlib.sha256(tags.ROSTER + msgspec.msgpack.encode(fields)).digest()
-
-    @cached_property
-    def digest(self) -> bytes:
-        """32-byte hash of session, round, parameters and roster."""
-        fields = [self.session, self.round, self.plan.digest, self.roster_digest]
-        return hashlib.sha256(tags.SETUP + msgspec.msgpack.encode(fields)).digest()
-
-    @cached_property
-    def graph(self) -> Graph:
-        """Who is whose neighbour, from public randomness that all parties share."""
-        randomness = hashlib.sha256(tags.GRAPH + self.digest).digest()
-        return Graph.derive(self.plan.clients, self.plan.degree, randomness=randomness)
-
-    def position(self, client_id: ClientId) -> int:
-        """Return a client's place in the sorted roster.
-
-        Raises:
-            KeyError: no such client.
-            TypeError: not an int or a str.
-        """
-        return self._positions[checked_id(client_id)]
-
-    @cached_property
-    def _positions(self) -> dict[ClientId, int]:
-        return {client_id: position for position, client_id in enumerate(self.roster)}
-
-
-def new_session() -> bytes:
-    """Draw a fresh 16-byte session id from the operating system."""
-    return os.urandom(SESSION_BYTES[0])
-
-
-def model_digest(model: bytes, training_plan: bytes = b"") -> bytes:
-    """Hash the canonical bytes of a model and of the plan to train it, for `Setup.model`: 32 bytes."""
-    return hashlib.sha256(tags.MODEL + msgspec.msgpack.encode([model, training_plan])).digest()
-
-
-def _check_trust(plan: Plan, roster: object, *, assume_honest_server: bool) -> None:
-    if plan.masking == "plain":
-        return
-    if plan.server == "malicious" and not isinstance(roster, Directory):
-        msg = "a plan against a malicious server needs identities: pass a Roster, not bare client ids"
-        raise PlanError(msg)
-    if plan.server == "semi-honest" and not assume_honest_server:
-        msg = (
-            "this plan trusts the server to follow the protocol: make it with server='malicious' and pass a Roster, "
-            "or say assume_honest_server=True"
-        )
-        raise PlanError(msg)
 
 
 def checked_id(client_id: object) -> ClientId:

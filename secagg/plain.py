@@ -18,7 +18,7 @@ from secagg.wire import VectorMessage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
 __all__ = ["PlainClientState0", "PlainServerState0", "PlainServerState1", "Upload"]
 

@@ -30,13 +30,17 @@ from secagg.masking.messages import (
     ShareKeys,
     Survivors,
     UnmaskShares,
+    bitmap_bytes,
+    proof_bytes,
+    told_bytes,
 )
-from secagg.params import DIGEST_BYTES, MAX_CLIENTS, SESSION_BYTES, Plan, Setup
+from secagg.params import DIGEST_BYTES, MAX_CLIENTS, SESSION_BYTES, Plan
 from secagg.plain import Upload
 from secagg.primitives.aead import TAG_BYTES
 from secagg.primitives.keys import KEY_BYTES
 from secagg.primitives.shamir import SHARE_BYTES
 from secagg.rounds import Invitation
+from secagg.setups import Setup
 from secagg.transitions import steps_of
 from secagg.wire import encode
 
@@ -152,21 +156,22 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
 def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     """What the server sends to and gets from every client, by protocol round."""
     k, vector = plan.degree, packed_bytes(plan.length, plan.modulus_bits)
-    bitmap = -(-k // 8)
+    bitmap, told = bitmap_bytes(k), told_bytes(plan)
+    signers = (k + 1, plan.threshold) if plan.keys_draw_graph else (k, plan.threshold - 1)
     signature, salt, hashes = (SIGNATURE_BYTES, SALT_BYTES, 2 * HASH_BYTES) if plan.server == "malicious" else (0, 0, 0)
     keys, entry = 2 * KEY_BYTES + signature, SHARE_BYTES + salt
     bundle = 2 * entry + TAG_BYTES
     invitation = _Frame(_invitation, (SESSION_BYTES[0], DIGEST_BYTES, DIGEST_BYTES))
-    survivors = _Frame(Survivors, (bitmap,))
-    agreed = _Frame(PeerSignatures, (bitmap, signature * (plan.threshold - 1)))
+    survivors = _Frame(Survivors, (told,))
+    agreed = _Frame(PeerSignatures, (bitmap_bytes(signers[0]), signature * signers[1]))
     return {
         "upload": (invitation, _Frame(Upload, (vector,))),
         "advertise_keys": (invitation, _Frame(AdvertiseKeys, (KEY_BYTES, KEY_BYTES, signature, 0))),
         "share_keys": (
-            _Frame(PeerKeys, (bitmap, keys * k)),
+            _Frame(PeerKeys, (bitmap, keys * k, proof_bytes(plan))),
             _Frame(ShareKeys, (HASH_BYTES, bundle * k, hashes * (k + 1), signature)),
         ),
-        "masked_input": (_Frame(PeerShares, (bitmap, (bundle + hashes) * k)), _Frame(MaskedInput, (vector,))),
+        "masked_input": (_Frame(PeerShares, (told, (bundle + hashes) * k)), _Frame(MaskedInput, (vector,))),
         "consistency_check": (survivors, _Frame(ConsistencyCheck, (signature,))),
         "unmask": (
             agreed if plan.server == "malicious" else survivors,

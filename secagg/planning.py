@@ -1,34 +1,18 @@
 """Parameters of a round, with the odds that they fail.
 
-Semi-honest server, sparse graph. Corrupted clients are fixed before the graph's public randomness is drawn; dropouts
-are a uniformly random subset, independent of the graph. With c corrupted and d dropping clients of n, degree k and
-threshold t (a secret's holders are its owner and the owner's k neighbours, so k + 1):
+Complete graph: t > 2n/3 holds always, so privacy fails only if t or more clients are corrupted and the round fails
+only if more than n - t drop out; within the stated numbers neither can happen, in however many rounds. Against a
+malicious server t > (n + c)/2 besides: a server that tells two groups of honest clients of different survivors opens a
+victim's both secrets if each group, with the c corrupted clients, holds t shares; then 2(t - c) <= n - c, which
+2t > n + c excludes.
 
-* privacy, shares: an honest client's secrets are safe while at most t - 1 of its k neighbours are corrupted. Odds of
-  the contrary: at most (n - c) · P[Hypergeometric(n - 1, c, k) >= t].
-* privacy, connectivity: masks hide everything but the sum if the graph of honest survivors is connected. On a ring
-  where each is joined to the k/2 next on either side, disconnecting it takes two disjoint runs of k/2 removed clients:
-  at most n(n - k - 1)/2 pairs of runs, each removed with probability (r)_k/(n)_k for r = c + d (falling factorials).
-* A threshold above k/2 + 1 makes sure that dropouts alone, however chosen, cannot tear the survivors' graph without the
-  round failing first: where k/2 in a row vanish, the next client is left with k/2 + 1 holders, itself included.
-* failure: a secret is lost if fewer than t of its owner's k neighbours survive (the own share, which only a survivor
-  adds, is left out): at most n · P[Hypergeometric(n - 1, d, k) > k - t].
-
-The server refuses to open a sum that more than d clients are missing from, since the odds are for d.
+Sparse graph: `secagg.odds` bounds what can go wrong and says how, and against which server. The server refuses to open
+a sum that more than d clients are missing from, since the odds are for d; so do clients against a malicious server.
 
 Over R rounds the corrupted clients stay the same, while every round draws a fresh graph and loses fresh clients: by
 the union bound privacy fails in some round with at most R times the odds of one.
 
-Complete graph: t > 2n/3 holds always, so privacy fails only if t or more clients are corrupted and the round fails
-only if more than n - t drop out; within the stated numbers neither can happen, in however many rounds.
-
-Malicious server: complete graph only, and t > (n + c)/2 besides. A server that tells two groups of honest clients of
-different survivors opens a victim's both secrets if each group, with the c corrupted clients, holds t shares; then
-2(t - c) <= n - c, which 2t > n + c excludes. On a sparse graph that server could choose who "drops out" after it has
-seen the graph, so that odds over random dropouts say nothing; `plan` refuses.
-
-Source: Bell et al. 2020, sec. 3.2-3.4 (semi-honest), with the own share counted as in Bonawitz et al. 2017; Harary
-graphs under a random permutation as there. Malicious: Bonawitz et al. 2017, sec. 6.2.
+Source: Bonawitz et al. 2017, sec. 6.2 (complete graph, malicious server); Bell et al. 2020, sec. 3 (sparse graph).
 """
 
 from __future__ import annotations
@@ -36,14 +20,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from secagg.errors import PlanError
-from secagg.params import Plan
+from secagg.odds import GRINDING_BITS, log2_sum, sparse_odds, threshold_for
+from secagg.params import LEAST_PRIVACY_BITS, Plan
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from secagg.params import Codec, Masking, ServerModel
 
 __all__ = ["explain", "plan"]
@@ -68,6 +49,7 @@ def plan(
     graph: Literal["auto", "complete", "sparse"] = "auto",
     masking: Masking = "masking",
     server: ServerModel = "semi-honest",
+    directory: int | None = None,
     security_bits: int = 40,
     correctness_bits: int = 20,
     rounds: int = 1,
@@ -80,8 +62,11 @@ def plan(
         corrupted: share of clients that may tell the server all they know, in [0, 1).
         graph: "complete", "sparse" (random k-regular), or "auto": sparse above 50 clients if it halves the work.
         masking: "masking", or "plain" for the unprotected baseline.
-        server: "semi-honest", or "malicious": complete graph always, and the smallest threshold above 2n/3 and
-            (n + c)/2.
+        server: "semi-honest", or "malicious": on a complete graph the threshold exceeds (n + c)/2 besides; on a
+            sparse one the server may choose who drops out and try 2^88 graphs, which takes about twice the degree.
+        directory: of how many known identities a server picks the clients of a round. `corrupted` is then a share of
+            all of these, and every corrupt one is counted as present: a server that picks the cohort picks them. None:
+            every client pins the roster, of which `corrupted` is a share.
         security_bits: privacy may fail in any of the `rounds` with odds of at most 2^-security_bits (sparse graph).
         correctness_bits: one round may fail, within `dropout`, with odds of at most 2^-correctness_bits (sparse graph).
         rounds: how many rounds will be run with this plan, each with a round number (hence a graph) of its own.
@@ -102,6 +87,9 @@ def plan(
     _check_choices(graph, masking, server)
     _check_odds(min(security_bits, correctness_bits), rounds)
     n = codec.clients
+    if directory is not None and (type(directory) is not int or directory < n):
+        msg = f"a directory holds at least the {n} clients of a round, got {directory!r}"
+        raise PlanError(msg)
     shape: dict[str, Any] = {
         "clients": n,
         "length": codec.length,
@@ -109,7 +97,7 @@ def plan(
         "encoding": codec.digest,
         "server": server,
         "dropouts": math.ceil(dropout * n - _ROUNDING),
-        "corrupted": math.ceil(corrupted * n - _ROUNDING),
+        "corrupted": math.ceil(corrupted * (n if directory is None else directory) - _ROUNDING),
     }
     if masking == "plain":
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
@@ -121,8 +109,11 @@ def plan(
             "lower the shares or take more clients"
         )
         raise PlanError(msg)
-    if server == "malicious" or graph == "complete" or (graph == "auto" and n <= _CONSORTIUM):
+    if graph == "complete" or (graph == "auto" and n <= _CONSORTIUM):
         return _complete(shape)
+    if server == "malicious" and security_bits < LEAST_PRIVACY_BITS:
+        msg = f"against a malicious server a sparse graph needs security_bits of at least {LEAST_PRIVACY_BITS}"
+        raise PlanError(msg)
     most = min((n - 1) // 2 if graph == "auto" else n - 2, _MOST_NEIGHBOURS)
     sparse = _sparse(shape, security_bits + _log2(rounds), correctness_bits, most)
     if sparse is not None:
@@ -164,16 +155,21 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
             "failure": f"cannot happen while at most {n - t} clients drop out; planned for {d}",
             "modulus": modulus,
         }
-    torn, captured = _log2_disconnected(n, c + d, k), _log2_captured(n, c, k, t)
+    odds = sparse_odds(n, c, d, k, t, malicious=plan.keys_draw_graph)
+    drawn, refuses, too_many = "drawn afresh every round", "the server refuses to open the sum", t
+    tries = ""
+    if plan.keys_draw_graph:
+        drawn, refuses = "drawn once the server has committed to all keys", "clients refuse to open the sum"
+        too_many = 2 * t - k - 1
+        tries = f", and it tries 2^{GRINDING_BITS} graphs"
     return {
-        "graph": f"sparse: each client shares a mask with {k} of {n - 1} others, drawn afresh every round",
+        "graph": f"sparse: each client shares a mask with {k} of {n - 1} others, {drawn}",
         "threshold": f"{t} of {k + 1} shares rebuild a secret: more than k/2 + 1 = {k // 2 + 1}, so that dropouts "
-        f"alone cannot tear the graph, and at most {t - 1} of a client's neighbours may be corrupted",
-        "privacy": f"fails with odds of at most {_odds(_log2_sum(torn, captured), rounds)} if {c} clients side with "
-        f"the server; in one round {_odds(captured)} that {t} of them are neighbours of one honest client, "
-        f"{_odds(torn)} that the honest survivors' graph falls apart",
-        "failure": f"odds of at most {_odds(_log2_lost(n, d, k, t), rounds)} if {d} clients drop out; of more the "
-        f"server refuses to open the sum",
+        f"alone cannot tear the graph, and at most {too_many - 1} of a client's neighbours may be corrupted",
+        "privacy": f"fails with odds of at most {_odds(log2_sum(odds.captured, odds.torn), rounds)} if {c} clients "
+        f"side with the server{tries}; in one round {_odds(odds.captured)} that {too_many} of them are neighbours of "
+        f"one honest client, {_odds(odds.torn)} that the honest survivors' graph falls apart",
+        "failure": f"odds of at most {_odds(odds.lost, rounds)} if {d} clients drop out; of more {refuses}",
         "modulus": modulus,
     }
 
@@ -201,12 +197,6 @@ def _check_choices(graph: str, masking: str, server: str) -> None:
         if value not in choices:
             msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"
             raise PlanError(msg)
-    if server == "malicious" and graph == "sparse":
-        msg = (
-            "no sparse graph holds against a malicious server: it could choose who drops out after it has seen the "
-            "graph; use graph='complete', or server='semi-honest' if the server follows the protocol"
-        )
-        raise PlanError(msg)
 
 
 def _check_odds(fewest_bits: int, rounds: int) -> None:
@@ -239,76 +229,25 @@ def _complete(shape: dict[str, Any]) -> Plan:
 
 def _sparse(shape: dict[str, Any], security_bits: float, correctness_bits: int, most: int) -> Plan | None:
     """Find the smallest degree up to `most` that works, and for it the largest threshold that rarely fails."""
-    n, c, d = shape["clients"], shape["corrupted"], shape["dropouts"]
+    n, c, d, malicious = shape["clients"], shape["corrupted"], shape["dropouts"], shape["server"] == "malicious"
     for k in range(2, most + 1, 2):
-        torn = _log2_disconnected(n, c + d, k)
-        if torn > -(security_bits + 1):
+        t = threshold_for(n, d, k, correctness_bits=correctness_bits, committee=malicious)
+        if t is None:
             continue
-        dropped = _log2_upper_tails(n - 1, d, k)
-        rare = [t for t in range(k // 2 + 2, k + 1) if _log2(n) + dropped[k - t + 1] <= -correctness_bits]
-        if not rare:
-            continue
-        t = max(rare)
-        captured = _log2_captured(n, c, k, t)
-        if captured <= -(security_bits + 1):
+        odds = sparse_odds(n, c, d, k, t, malicious=malicious)
+        if max(odds.captured, odds.torn) <= -(security_bits + 1):
             return Plan(
                 **shape,
                 threshold=t,
                 degree=k,
-                privacy_bits=_bits(_log2_sum(torn, captured)),
-                failure_bits=_bits(_log2_lost(n, d, k, t)),
+                privacy_bits=_bits(log2_sum(odds.captured, odds.torn)),
+                failure_bits=_bits(odds.lost),
             )
     return None
 
 
-def _log2_captured(n: int, c: int, k: int, t: int) -> float:
-    """log2 of a bound on the odds that some honest client has t or more corrupted neighbours."""
-    return _log2(n - c) + float(_log2_upper_tails(n - 1, c, k)[t])
-
-
-def _log2_lost(n: int, d: int, k: int, t: int) -> float:
-    """log2 of a bound on the odds that of some owner's k neighbours more than k - t vanish: its secret is lost."""
-    return _log2(n) + float(_log2_upper_tails(n - 1, d, k)[k - t + 1])
-
-
-def _log2_disconnected(n: int, removed: int, k: int) -> float:
-    """log2 of a bound on the odds that removing random clients disconnects the rest of a Harary graph."""
-    if k > removed:
-        return -math.inf
-    pairs = _log2(n) + _log2(n - k - 1) - 1
-    return pairs + _log2_falling(removed, k) - _log2_falling(n, k)
-
-
-def _log2_upper_tails(population: int, marked: int, draws: int) -> NDArray[np.float64]:
-    """log2 P[X >= j] for j = 0..draws + 1 and X marked among draws without replacement (hypergeometric).
-
-    Exact up to rounding: terms are added up from the smallest.
-    """
-    taken = _log2_choices(marked, draws) + _log2_choices(population - marked, draws)[::-1]
-    terms = taken - _log2_choices(population, draws)[draws]
-    tails = np.logaddexp2.accumulate(terms[::-1])[::-1]
-    return np.append(np.minimum(tails, 0.0), -np.inf)
-
-
-def _log2_choices(n: int, most: int) -> NDArray[np.float64]:
-    """log2 of n choose k for k = 0..most; -inf where k > n."""
-    chosen = np.arange(most)
-    with np.errstate(divide="ignore"):
-        factors = np.log2(np.maximum(n - chosen, 0)) - np.log2(chosen + 1)
-    return np.append(0.0, np.cumsum(factors))
-
-
-def _log2_falling(n: int, k: int) -> float:
-    return (math.lgamma(n + 1) - math.lgamma(n - k + 1)) / math.log(2)
-
-
 def _log2(value: int) -> float:
     return math.log2(value) if value > 0 else -math.inf
-
-
-def _log2_sum(*logs: float) -> float:
-    top = max(logs)
-    return top if top == -math.inf else top + math.log2(math.fsum(2 ** (value - top) for value in logs))
 
 
 def _bits(log2_odds: float) -> float | None:

@@ -25,7 +25,8 @@ from secagg.params import DIGEST_BYTES
 
 if TYPE_CHECKING:
     from secagg.history import History
-    from secagg.params import ClientId, Codec, Setup
+    from secagg.params import ClientId, Codec
+    from secagg.setups import Setup
 
 __all__ = ["Policy"]
 

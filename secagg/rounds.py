@@ -13,7 +13,8 @@ from secagg.params import SESSION_BYTES
 from secagg.wire import Message
 
 if TYPE_CHECKING:
-    from secagg.params import ClientId, Plan, Setup
+    from secagg.params import ClientId, Plan
+    from secagg.setups import Setup
 
 __all__ = ["Contribution", "Invitation", "Outbox", "Outcome", "Total", "accept_invitation", "invite", "to_vector"]
 

@@ -14,7 +14,7 @@ from secagg.private_files import locked, replaced
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
 __all__ = ["Rounds"]
 

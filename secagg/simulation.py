@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 from secagg.identity import Identity
-from secagg.params import Setup, new_session
-from secagg.session import Client, Server
+from secagg.server_session import Server
+from secagg.session import Client
+from secagg.setups import Setup, new_session
 from secagg.transitions import steps_of
 
 if TYPE_CHECKING:

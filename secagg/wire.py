@@ -23,7 +23,7 @@ from secagg.errors import DecodeError, VersionError
 from secagg.params import WIRE_VERSION
 
 if TYPE_CHECKING:
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
 __all__ = ["Message", "VectorMessage", "decode", "encode", "kind_of"]
 

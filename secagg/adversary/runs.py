@@ -14,7 +14,7 @@ from secagg.adversary.stage import ALLY, CLIENTS, LIAR, STEPS, Stage
 from secagg.encoding.packing import reduce
 from secagg.errors import SecAggError
 from secagg.masking.messages import UnmaskShares
-from secagg.session import Server
+from secagg.server_session import Server
 from secagg.wire import kind_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from secagg.errors import (
     SuspectedPeerError,
     ThresholdError,
 )
-from secagg.params import model_digest
+from secagg.setups import model_digest
 
 __all__ = ["SERVER_LIARS"]
 

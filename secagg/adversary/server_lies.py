@@ -20,15 +20,16 @@ from secagg.masking.messages import (
 )
 from secagg.masking.parties import mask_of
 from secagg.masking.transcript import consistency_statement, digest_of_keys, keys_statement
-from secagg.params import ClientId, Plan, Setup
 from secagg.primitives.keys import KeyPair
 from secagg.rounds import Invitation
+from secagg.setups import Setup
 from secagg.wire import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from secagg.adversary.liar import Outbox, ServerLie
+    from secagg.params import ClientId, Plan
 
 OTHERS = CLIENTS.replace(VICTIM, "")
 HALVES = ("AB", "CDE")
@@ -118,7 +119,7 @@ def _with_keys(stage: Stage, client: str, keys: dict[str, bytes]) -> bytes:
     size = len(message.keys) // len(OTHERS)
     peers = stage.peers(client, CLIENTS)
     parts = [keys.get(peer, message.keys[size * i : size * (i + 1)]) for i, peer in enumerate(peers)]
-    return encode(PeerKeys(message.client, message.present, b"".join(parts)), stage.setup)
+    return encode(PeerKeys(message.client, message.present, b"".join(parts), message.proof), stage.setup)
 
 
 def key_substitution(stage: Stage, _: Outbox) -> Outbox:

@@ -33,9 +33,10 @@ from secagg.masking.messages import (
     sealed_bytes,
 )
 from secagg.masking.parties import bitmap_for, hashes_for, mask_of
-from secagg.params import ClientId, Plan, Setup, new_session
+from secagg.params import ClientId, Plan
 from secagg.rounds import invite
 from secagg.session import Client
+from secagg.setups import Setup, new_session
 from secagg.transitions import protocol_of, steps_of
 from secagg.wire import decode, encode
 
@@ -240,7 +241,7 @@ class Stage:
         peers = self.peers(client, among)
         parts = [self.said(AdvertiseKeys, "advertise_keys", peer) for peer in peers]
         keys = b"".join(part.sealing_key + part.mask_key + part.signature for part in parts)
-        return encode(PeerKeys(self.at(client), self.bitmap(client, peers), keys), self.setup)
+        return encode(PeerKeys(self.at(client), self.bitmap(client, peers), keys, b""), self.setup)
 
     def peer_shares(self, client: str, among: Iterable[str]) -> bytes:
         """Tell a client that these shared their secrets, and hand it what they sealed to it: those that it knows."""
@@ -270,14 +271,12 @@ class Stage:
         sealed = cut(message.sealed, sealed_bytes(self.setup), len(told), "sealed bundles")
         advertised = mask_of(self.setup, [*told, self.at(sender)])
         at = self.at(recipient)
-        return sealed[told.index(at)] + hashes_for(self.setup, advertised, message.hashes, at)
+        return sealed[told.index(at)] + hashes_for(self.setup, advertised, message.hashes, self.at(sender), at)
 
     def told(self, kind: type[Any], step: str, client: str) -> list[int]:
         """Read from the last request of a step that a client accepted which peers it named, as positions."""
         request = next(each.request for each in reversed(self.exchanges) if (each.step, each.client) == (step, client))
-        members = from_bitmap(decode(kind, request, self.setup).present, self.setup)
-        positions: list[int] = self.setup.graph.neighbours(self.at(client))[members].tolist()
-        return positions
+        return from_bitmap(decode(kind, request, self.setup).present, self.setup.graph.neighbours(self.at(client)))
 
     def said(self, kind: type[Any], step: str, client: str) -> Any:  # noqa: ANN401 -- the message of that kind
         """Read a client's last answer in a step."""

@@ -35,6 +35,10 @@ def plan_command(
     server: Annotated[
         ServerChoice, typer.Option(help="Whether the server is trusted to follow the protocol.")
     ] = ServerChoice.semi_honest,
+    directory: Annotated[
+        int | None,
+        typer.Option(help="Identities that the server picks the clients from: all its corrupted ones may be picked."),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Rounds over which privacy must hold.")] = 1,
     security_bits: Annotated[int, typer.Option(help="Privacy may fail with odds of 2^-BITS over all rounds.")] = 40,
     correctness_bits: Annotated[int, typer.Option(help="A round may fail with odds of 2^-BITS.")] = 20,
@@ -53,6 +57,10 @@ def plan_command(
     Four hospitals that do not trust the server either:
 
         secagg plan -n 4 -d 1000 --max-weight 500 --server malicious
+
+    Ten thousand phones, picked by that server out of a million of which 0.05 % are its own:
+
+        secagg plan -n 10000 --server malicious --directory 1000000 --corrupted 0.0005
     """
     from secagg import Encoding  # noqa: PLC0415
     from secagg.planned_cost import cost_of  # noqa: PLC0415
@@ -67,6 +75,7 @@ def plan_command(
             corrupted=corrupted,
             graph=graph.value,
             server=server.value,
+            directory=directory,
             security_bits=security_bits,
             correctness_bits=correctness_bits,
             rounds=rounds,

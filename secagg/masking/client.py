@@ -10,6 +10,7 @@ Against a malicious server, public keys are signed by identities the caller pinn
 share it sees t signatures over the very same survivors, keys and model that it signed itself. As 2t > n + c, no two
 survivor sets can both get so many, hence of each client at most one of its two secrets opens. What is hidden: every
 honest client's vector, but for the sum over all honest survivors. Not promised: that the sum is right, or comes at all.
+On a sparse graph that server might choose another graph, or who drops out of it: `secagg.odds` says what is done.
 Source: Bonawitz et al. 2017, Fig. 4 (without and with the underlined parts) and sec. 6.2; Bell et al. 2020, Alg. 2 for
 sparse graphs.
 """
@@ -42,27 +43,35 @@ from secagg.masking.messages import (
     from_bitmap,
     hashes_bytes,
     keys_bytes,
+    proof_bytes,
     sealed_bytes,
+    signers_of,
+    told_of,
 )
+from secagg.masking.parties import mask_of
 from secagg.masking.streams import pairwise_mask_key, position_bytes, seed_commitment, self_mask_key
 from secagg.masking.transcript import (
     consistency_statement,
     digest_of_keys,
     entry_hash,
     keys_statement,
+    shared_by,
     shares_statement,
 )
 from secagg.primitives.aead import open_sealed, seal
 from secagg.primitives.keys import KEY_BYTES, KeyPair, check_public, derive_key
+from secagg.primitives.merkle import NODE_BYTES, root_of
 from secagg.primitives.prg import add_masks, keystream
 from secagg.primitives.shamir import SHARE_BYTES, shares_from_bytes, split
 from secagg.rounds import accept_invitation, to_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from secagg.params import Setup
+    from numpy.typing import NDArray
+
     from secagg.rounds import Invitation
+    from secagg.setups import Setup
 
 __all__ = [
     "client_advertise_keys",
@@ -101,11 +110,13 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
     Args:
         random: 32 fresh bytes.
     Raises:
-        FaultyServerError: malformed, or a key that is repeated, ours, not a valid point, or not signed by its owner.
+        FaultyServerError: malformed, a key that is repeated, ours, not a valid point, or not signed by its owner, or
+            a root of all keys that ours are not under.
         ThresholdError: fewer than t share holders advertised keys.
     """
-    setup, me = state.setup, state.position
-    present, keys = _members(message.present, message.keys, keys_bytes(setup), state, "share_keys")
+    setup, me = _keyed(state, message.proof), state.position
+    present = _named(message.present, setup.graph.neighbours(me), "share_keys")
+    keys = _cut(message.keys, keys_bytes(setup), present, "share_keys")
     public = {peer: _vouched_keys(setup, peer, entry) for peer, entry in zip(present, keys, strict=True)}
     _require_holders(present, setup, "share holders that advertised keys")
     everyone = [key for pair in public.values() for key in pair] + [state.sealing.public, state.mask.public]
@@ -159,19 +170,23 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     """
     del random
     setup, me = state.setup, state.position
-    size = sealed_bytes(setup) + hashes_bytes(setup)
-    present, bundles = _members(message.present, message.sealed, size, state, "masked_input")
+    told = _named(message.present, told_of(setup, me), "masked_input")
+    neighbours = set(setup.graph.neighbours(me).tolist())
+    present = [peer for peer in told if peer in neighbours]
+    bundles = _cut(message.sealed, sealed_bytes(setup) + hashes_bytes(setup), present, "masked_input")
     _require_subset(present, state.peers, "masked_input", "advertise keys")
     _require_holders(present, setup, "share holders that shared their secrets")
     entries = {peer: _open(state, peer, bundle) for peer, bundle in zip(present, bundles, strict=True)}
     y = to_vector(state.contribution, setup.plan)
+    shared = mask_of(setup, [me, *told])
     masks = [(self_mask_key(setup, me, state.self_mask_seed), 1)]
     for peer in present:
         secret = _agree(state.mask, state.peers[peer].mask_key, "masked_input")
-        masks.append(pairwise_mask_key(setup, (me, state.mask.public), (peer, state.peers[peer].mask_key), secret))
+        mine, theirs = (me, state.mask.public), (peer, state.peers[peer].mask_key)
+        masks.append(pairwise_mask_key(setup, mine, theirs, secret, shared=shared_by(setup, shared)))
     add_masks(y, masks)
     reduce(y, setup.plan.modulus_bits)
-    following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, entries)
+    following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, entries, shared)
     return following, MaskedInput(me, pack(y, setup.plan.modulus_bits))
 
 
@@ -202,18 +217,19 @@ def client_consistency_check(
     del random
     setup, me = state.setup, state.position
     alive = _survivors(state, message, "consistency_check")
-    survived = np.zeros(setup.plan.clients, dtype=np.bool_)
-    survived[[me, *alive]] = True
-    statement = consistency_statement(setup, state.keys, survived)
+    survived = mask_of(setup, [me, *alive])
+    statement = consistency_statement(setup, state.keys, survived, shared=shared_by(setup, state.shared))
     if state.identity is None:  # the session refuses to begin like this
         text = "no identity to sign with"
         raise LocalProtocolError(text, round="consistency_check")
-    following = ClientState4(setup, me, state.own_entry, state.entries, alive, statement)
+    following = ClientState4(setup, me, state.own_entry, state.entries, survived, statement)
     return following, ConsistencyCheck(me, state.identity.sign(statement))
 
 
 def client_unmask_agreed(state: ClientState4, message: PeerSignatures, random: bytes) -> tuple[None, UnmaskShares]:
-    """Round 4, malicious server: reveal shares once t clients, this one included, have signed the very same.
+    """Round 4, malicious server: reveal shares once t clients have signed the very same.
+
+    On a complete graph this client is one of the t; on a sparse one all are of the committee.
 
     Args:
         random: not used.
@@ -223,24 +239,37 @@ def client_unmask_agreed(state: ClientState4, message: PeerSignatures, random: b
         ThresholdError: fewer than t clients signed.
     """
     del random
-    setup = state.setup
-    signers, signatures = _members(message.present, message.signatures, SIGNATURE_BYTES, state, "unmask")
-    _require_subset(signers, dict.fromkeys(state.alive), "unmask", "survive")
-    _require_holders(signers, setup, "clients that signed who survived")
+    setup, me = state.setup, state.position
+    committee, needed = signers_of(setup, me)
+    signers = _named(message.present, committee, "unmask")
+    signatures = _cut(message.signatures, SIGNATURE_BYTES, signers, "unmask")
+    if not state.alive[signers].all():
+        text = "the server names a client that did not survive"
+        raise FaultyServerError(text, round="unmask", culprits=[SERVER])
+    if len(signers) < needed:
+        t = setup.plan.threshold
+        raise ThresholdError(needed=t, survivors=t - needed + len(signers), what="clients that signed who survived")
     for signer, signature in zip(signers, signatures, strict=True):
         try:
             verify_signature(setup.identities[signer], state.statement, signature)
         except DecodeError as error:
             text = f"{setup.roster[signer]!r} has not signed the same survivors, keys and model as this client"
             raise FaultyServerError(text, round="unmask", culprits=[SERVER]) from error
-    return None, _reveal(state, state.alive)
+    return None, _reveal(state, np.flatnonzero(state.alive).tolist())
 
 
 def _survivors(state: ClientState3, message: Survivors, step: str) -> list[int]:
-    """Read which neighbours survived, and refuse those that cannot have, or too few."""
-    survivors, _ = _members(message.present, b"", 0, state, step)
-    _require_subset(survivors, state.entries, step, "share their secrets")
-    _require_holders(survivors, state.setup, "share holders that survive")
+    """Read who survived, and refuse those that cannot have, or too few."""
+    setup = state.setup
+    survivors = _named(message.present, told_of(setup, state.position), step)
+    if not state.shared[survivors].all():
+        text = "the server names a client that did not share their secrets"
+        raise FaultyServerError(text, round=step, culprits=[SERVER])
+    holders = [peer for peer in survivors if peer in state.entries]
+    _require_holders(holders, setup, "share holders that survive")
+    if setup.plan.keys_draw_graph and len(survivors) + 1 < setup.plan.least_survivors:
+        what = "clients that delivered a masked input"
+        raise ThresholdError(needed=setup.plan.least_survivors, survivors=len(survivors) + 1, what=what)
     return survivors
 
 
@@ -313,18 +342,33 @@ def _open(state: ClientState2, peer: int, bundle: bytes) -> tuple[bytes, bytes]:
     return first, second
 
 
-def _members(
-    bitmap: bytes,
-    data: bytes,
-    size: int,
-    state: ClientState1 | ClientState2 | ClientState3 | ClientState4,
-    step: str,
-) -> tuple[list[int], list[bytes]]:
-    """Read which neighbours a message names and cut its data accordingly; blame the server for what does not fit."""
+def _keyed(state: ClientState1, proof: bytes) -> Setup:
+    """Bind the root that the server commits to, if the graph is drawn from it and our own keys are under it."""
+    setup, me = state.setup, state.position
+    if len(proof) != proof_bytes(setup.plan):
+        text = f"expected a root and a path of {proof_bytes(setup.plan)} bytes, got {len(proof)}"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
+    if not setup.plan.keys_draw_graph:
+        return setup
+    root, path = proof[:NODE_BYTES], proof[NODE_BYTES:]
+    if root_of(setup.plan.clients, me, state.sealing.public + state.mask.public, path) != root:
+        text = "the server commits to keys that ours are not among"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
+    return setup.keyed(root)
+
+
+def _named(bitmap: bytes, clients: NDArray[np.int64], step: str) -> list[int]:
+    """Read which clients a message names; blame the server for what does not fit."""
     try:
-        members = from_bitmap(bitmap, state.setup)
-        present = state.setup.graph.neighbours(state.position)[members].tolist()
-        return present, list(cut(data, size, len(present), "entries")) if size else []
+        return from_bitmap(bitmap, clients)
+    except DecodeError as error:
+        raise FaultyServerError(str(error), round=step, culprits=[SERVER]) from error
+
+
+def _cut(data: bytes, size: int, present: list[int], step: str) -> Sequence[bytes]:
+    """Cut one entry for each client that a message names; blame the server for what does not fit."""
+    try:
+        return cut(data, size, len(present), "entries")
     except DecodeError as error:
         raise FaultyServerError(str(error), round=step, culprits=[SERVER]) from error
 

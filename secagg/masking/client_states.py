@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from secagg.identity import Identity
-    from secagg.params import Setup
     from secagg.primitives.keys import KeyPair
     from secagg.rounds import Contribution
+    from secagg.setups import Setup
 
 __all__ = ["ClientState0", "ClientState1", "ClientState2", "ClientState3", "ClientState4", "Peer"]
 
@@ -76,6 +79,7 @@ class ClientState3:
     Attributes:
         keys, own_entry: as before.
         entries: by position, what to reveal of the peer if it survives (self mask), and if not (mask key).
+        shared: (n,) bool, who shared their secrets, as far as it was told.
     """
 
     setup: Setup
@@ -84,6 +88,7 @@ class ClientState3:
     keys: bytes
     own_entry: bytes = field(repr=False)
     entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+    shared: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +97,7 @@ class ClientState4:
 
     Attributes:
         own_entry, entries: as before.
-        alive: neighbours that survived, by position.
+        alive: (n,) bool, who survived.
         statement: what it signed.
     """
 
@@ -100,5 +105,5 @@ class ClientState4:
     position: int
     own_entry: bytes = field(repr=False)
     entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
-    alive: list[int]
+    alive: NDArray[np.bool_]
     statement: bytes = field(repr=False)

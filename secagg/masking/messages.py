@@ -13,6 +13,7 @@ import numpy as np
 from secagg.errors import DecodeError
 from secagg.primitives.aead import TAG_BYTES
 from secagg.primitives.keys import KEY_BYTES
+from secagg.primitives.merkle import NODE_BYTES, path_bytes
 from secagg.primitives.shamir import SHARE_BYTES
 from secagg.wire import Message, VectorMessage
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from secagg.params import ClientId, Setup
+    from secagg.params import ClientId, Plan
+    from secagg.setups import Setup
 
 __all__ = [
     "AdvertiseKeys",
@@ -68,6 +70,8 @@ class PeerKeys(Message, frozen=True):
     Attributes:
         present: bitmap over the recipient's neighbours.
         keys: per present neighbour, sealing key then mask key, 64 bytes, and the 64-byte signature if there is one.
+        proof: where the graph is drawn from the keys, the root of all of them and the path from the recipient's own;
+            empty elsewhere.
     """
 
     KIND: ClassVar[int] = 3
@@ -75,11 +79,12 @@ class PeerKeys(Message, frozen=True):
 
     present: bytes
     keys: bytes
+    proof: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + keys_bytes(setup) * setup.plan.degree
+        return proof_bytes(setup.plan) + bitmap_bytes(setup.plan.degree) + keys_bytes(setup) * setup.plan.degree
 
 
 class ShareKeys(Message, frozen=True):
@@ -112,7 +117,7 @@ class PeerShares(Message, frozen=True):
     """Server -> client: which neighbours shared their secrets, and the bundles they sealed to the recipient.
 
     Attributes:
-        present: bitmap over the recipient's neighbours.
+        present: bitmap over the recipient's neighbours; over everyone else where the graph is drawn from the keys.
         sealed: per present neighbour, the bundle it sealed to the recipient, and the hashes of its two entries if there
             are any.
     """
@@ -126,7 +131,7 @@ class PeerShares(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + (sealed_bytes(setup) + hashes_bytes(setup)) * setup.plan.degree
+        return told_bytes(setup.plan) + (sealed_bytes(setup) + hashes_bytes(setup)) * setup.plan.degree
 
 
 class MaskedInput(VectorMessage, frozen=True):
@@ -137,9 +142,12 @@ class MaskedInput(VectorMessage, frozen=True):
 
 
 class Survivors(Message, frozen=True):
-    """Server -> client: which neighbours' masked inputs arrived.
+    """Server -> client: whose masked inputs arrived.
 
     One bitmap decides, for each neighbour that shared its secrets, which of its two shares is asked for: never both.
+
+    Attributes:
+        present: bitmap over the recipient's neighbours; over everyone else where the graph is drawn from the keys.
     """
 
     KIND: ClassVar[int] = 7
@@ -150,7 +158,7 @@ class Survivors(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup)
+        return told_bytes(setup.plan)
 
 
 class ConsistencyCheck(Message, frozen=True):
@@ -168,11 +176,11 @@ class ConsistencyCheck(Message, frozen=True):
 
 
 class PeerSignatures(Message, frozen=True):
-    """Server -> client: signatures of neighbours over the same survivors.
+    """Server -> client: signatures over the same survivors.
 
     Attributes:
-        present: bitmap over the recipient's neighbours.
-        signatures: 64 bytes per present neighbour.
+        present: bitmap over everyone else; over the committee where the graph is drawn from the keys.
+        signatures: 64 bytes for each of them.
     """
 
     KIND: ClassVar[int] = 11
@@ -184,7 +192,8 @@ class PeerSignatures(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + signature_bytes(setup) * setup.plan.degree
+        signers = setup.plan.degree + 1
+        return bitmap_bytes(signers) + signature_bytes(setup) * signers
 
 
 class UnmaskShares(Message, frozen=True):
@@ -231,9 +240,36 @@ def keys_bytes(setup: Setup) -> int:
     return 2 * KEY_BYTES + signature_bytes(setup)
 
 
-def bitmap_bytes(setup: Setup) -> int:
-    """Return the length of a bitmap over one client's neighbours."""
-    return -(-setup.plan.degree // 8)
+def bitmap_bytes(clients: int) -> int:
+    """Return the length of a bitmap over so many clients."""
+    return -(-clients // 8)
+
+
+def told_bytes(plan: Plan) -> int:
+    """Return the length of a bitmap that says who shared or survived."""
+    return bitmap_bytes(plan.clients - 1 if plan.keys_draw_graph else plan.degree)
+
+
+def proof_bytes(plan: Plan) -> int:
+    """Return the length of the root of all keys and one path to it; 0 where the graph does not depend on them."""
+    return NODE_BYTES + path_bytes(plan.clients) if plan.keys_draw_graph else 0
+
+
+def told_of(setup: Setup, position: int) -> NDArray[np.int64]:
+    """Whom a bitmap that says who shared or survived runs over: a client's neighbours, or everyone else.
+
+    Where the graph is drawn from the keys, everyone is told of everyone, so that a server cannot hide a gap in it.
+    """
+    if setup.plan.keys_draw_graph:
+        return np.delete(np.arange(setup.plan.clients), position)
+    return setup.graph.neighbours(position)
+
+
+def signers_of(setup: Setup, position: int) -> tuple[NDArray[np.int64], int]:
+    """Whose signatures a client may be shown, and how many of them it needs: t with its own if it sees all others'."""
+    if setup.plan.keys_draw_graph:
+        return setup.committee, setup.plan.threshold
+    return setup.graph.neighbours(position), setup.plan.threshold - 1
 
 
 def to_bitmap(members: NDArray[np.bool_]) -> bytes:
@@ -241,20 +277,21 @@ def to_bitmap(members: NDArray[np.bool_]) -> bytes:
     return np.packbits(members, bitorder="little").tobytes()
 
 
-def from_bitmap(bitmap: bytes, setup: Setup) -> NDArray[np.bool_]:
-    """Unpack a bitmap over one client's neighbours.
+def from_bitmap(bitmap: bytes, clients: NDArray[np.int64]) -> list[int]:
+    """Read which of some clients a bitmap names: their positions, in that order.
 
     Raises:
         DecodeError: wrong length or unused bits set.
     """
-    if len(bitmap) != bitmap_bytes(setup):
-        msg = f"a bitmap over {setup.plan.degree} neighbours takes {bitmap_bytes(setup)} bytes, got {len(bitmap)}"
+    if len(bitmap) != bitmap_bytes(len(clients)):
+        msg = f"a bitmap over {len(clients)} clients takes {bitmap_bytes(len(clients))} bytes, got {len(bitmap)}"
         raise DecodeError(msg)
     bits = np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little").astype(np.bool_)
-    if bits[setup.plan.degree :].any():
-        msg = "a bitmap has bits set beyond the last neighbour"
+    if bits[len(clients) :].any():
+        msg = "a bitmap has bits set beyond the last client"
         raise DecodeError(msg)
-    return bits[: setup.plan.degree]
+    named: list[int] = clients[bits[: len(clients)]].tolist()
+    return named
 
 
 def everyone_in(setup: Setup, position: int, message: Survivors) -> frozenset[ClientId]:
@@ -263,8 +300,8 @@ def everyone_in(setup: Setup, position: int, message: Survivors) -> frozenset[Cl
     Raises:
         DecodeError: malformed.
     """
-    neighbours = setup.graph.neighbours(position)[from_bitmap(message.present, setup)].tolist()
-    return frozenset(setup.roster[client] for client in (position, *neighbours))
+    named = from_bitmap(message.present, told_of(setup, position))
+    return frozenset(setup.roster[client] for client in (position, *named))
 
 
 def cut(data: bytes, size: int, count: int, what: str) -> Sequence[bytes]:

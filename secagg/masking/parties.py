@@ -8,16 +8,25 @@ import numpy as np
 
 from secagg.errors import DecodeError, FaultyClientError, ThresholdError
 from secagg.identity import verify_signature
-from secagg.masking.messages import hashes_bytes, to_bitmap
+from secagg.masking.messages import hashes_bytes, to_bitmap, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
-__all__ = ["bitmap_for", "check_signature", "faulty", "hashes_for", "mask_of", "peers_among", "require_holders"]
+__all__ = [
+    "bitmap_for",
+    "check_signature",
+    "faulty",
+    "hashes_for",
+    "mask_of",
+    "peers_among",
+    "require_holders",
+    "told_for",
+]
 
 
 def mask_of(setup: Setup, positions: Iterable[int]) -> NDArray[np.bool_]:
@@ -39,10 +48,17 @@ def bitmap_for(setup: Setup, client: int, members: NDArray[np.bool_]) -> bytes:
     return to_bitmap(members[setup.graph.neighbours(client)])
 
 
-def hashes_for(setup: Setup, advertised: NDArray[np.bool_], hashes: bytes, holder: int) -> bytes:
-    """Cut a dealer's hashes for one holder out of all that it published, which run over everyone with keys."""
+def told_for(setup: Setup, client: int, members: NDArray[np.bool_]) -> bytes:
+    """Pack who of those that a client is told of is among `members`."""
+    return to_bitmap(members[told_of(setup, client)])
+
+
+def hashes_for(setup: Setup, advertised: NDArray[np.bool_], hashes: bytes, dealer: int, holder: int) -> bytes:
+    """Cut a dealer's hashes for one holder out of all that it published, which run over its holders with keys."""
     size = hashes_bytes(setup)
-    at = size * int(advertised[:holder].sum())
+    neighbours = setup.graph.neighbours(dealer)
+    before = neighbours[: np.searchsorted(neighbours, holder)]
+    at = size * (int(advertised[before].sum()) + (dealer < holder))
     return hashes[at : at + size]
 
 

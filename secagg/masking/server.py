@@ -34,19 +34,21 @@ from secagg.masking.parties import (
     bitmap_for,
     check_signature,
     faulty,
-    hashes_for,
     mask_of,
     peers_among,
     require_holders,
+    told_for,
 )
 from secagg.masking.transcript import (
     consistency_statement,
     digest_of_keys,
     keys_statement,
+    shared_by,
     shares_statement,
 )
 from secagg.masking.unmasking import ServerState4, ServerState5, owners_to_rebuild
 from secagg.primitives.keys import KEY_BYTES, KeyPair
+from secagg.primitives.merkle import MerkleTree
 from secagg.rounds import Outbox, invite
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
 __all__ = [
     "ServerState0",
@@ -176,14 +178,19 @@ def server_advertise_keys(state: ServerState1, inbox: Mapping[int, AdvertiseKeys
     Raises:
         ThresholdError: someone has fewer than t share holders left.
     """
-    setup = state.setup
-    present = mask_of(setup, inbox)
+    present = mask_of(state.setup, inbox)
+    setup, tree = state.setup, None
+    if setup.plan.keys_draw_graph:
+        public = {client: message.sealing_key + message.mask_key for client, message in inbox.items()}
+        tree = MerkleTree(setup.plan.clients, public)
+        setup = setup.keyed(tree.root)
     require_holders(setup, inbox, present, "share holders that advertised keys")
     outbox: Outbox = {}
     for client in inbox:
+        proof = b"" if tree is None else tree.root + tree.path(client)
         peers = peers_among(setup, client, present)
         keys = b"".join(inbox[peer].sealing_key + inbox[peer].mask_key + inbox[peer].signature for peer in peers)
-        outbox[client] = PeerKeys(client, bitmap_for(setup, client, present), keys)
+        outbox[client] = PeerKeys(client, bitmap_for(setup, client, present), keys, proof)
     return ServerState2(setup, dict(inbox), present), outbox
 
 
@@ -222,11 +229,12 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
     for sender in sorted(inbox):  # ascending, so that every recipient's bundles are too
         recipients = peers_among(setup, sender, state.advertised)
         bundles = cut(inbox[sender].sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
-        for recipient, bundle in zip(recipients, bundles, strict=True):
+        dealt = cut(inbox[sender].hashes, hashes_bytes(setup), len(recipients) + 1, "pairs of hashes")
+        for place, (recipient, bundle) in enumerate(zip(recipients, bundles, strict=True)):
             if recipient in mail:
-                mail[recipient].append(bundle + hashes_for(setup, state.advertised, inbox[sender].hashes, recipient))
+                mail[recipient].append(bundle + dealt[place + (sender < recipient)])  # its own come in between
     outbox: Outbox = {
-        client: PeerShares(client, bitmap_for(setup, client, shared), b"".join(bundles))
+        client: PeerShares(client, told_for(setup, client, shared), b"".join(bundles))
         for client, bundles in mail.items()
     }
     total = np.zeros(setup.plan.length, dtype=word_dtype(setup.plan.modulus_bits))
@@ -266,7 +274,7 @@ def server_masked_input(state: ServerState3, arrived: Collection[int]) -> tuple[
         setup, state.keys, state.advertised, state.commitments, state.hashes, state.shared, survived, state.total
     )
     require_holders(setup, owners_to_rebuild(following), survived, "share holders that survive")
-    return following, {client: Survivors(client, bitmap_for(setup, client, survived)) for client in sorted(arrived)}
+    return following, {client: Survivors(client, told_for(setup, client, survived)) for client in sorted(arrived)}
 
 
 def server_masked_input_to_sign(state: ServerState3, arrived: Collection[int]) -> tuple[ServerState5, Outbox]:
@@ -276,5 +284,6 @@ def server_masked_input_to_sign(state: ServerState3, arrived: Collection[int]) -
     """
     unmasking, outbox = server_masked_input(state, arrived)
     keys = {client: each.sealing_key + each.mask_key for client, each in state.keys.items()}
-    statement = consistency_statement(state.setup, digest_of_keys(state.setup, keys), unmasking.survived)
+    known, shared = digest_of_keys(state.setup, keys), shared_by(state.setup, state.shared)
+    statement = consistency_statement(state.setup, known, unmasking.survived, shared=shared)
     return ServerState5(state.setup, statement, unmasking), outbox

@@ -8,7 +8,7 @@ from secagg import tags
 from secagg.primitives.keys import derive_key
 
 if TYPE_CHECKING:
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
 __all__ = ["pairwise_mask_key", "position_bytes", "seed_commitment", "self_mask_key"]
 
@@ -23,17 +23,22 @@ def seed_commitment(setup: Setup, position: int, seed: bytes) -> bytes:
     return derive_key(seed, tags.SEED_COMMITMENT, setup.digest, position_bytes(position))
 
 
-def pairwise_mask_key(setup: Setup, me: tuple[int, bytes], peer: tuple[int, bytes], secret: bytes) -> tuple[bytes, int]:
+def pairwise_mask_key(
+    setup: Setup, me: tuple[int, bytes], peer: tuple[int, bytes], secret: bytes, *, shared: bytes = b""
+) -> tuple[bytes, int]:
     """Derive the stream key that two clients share, and the sign with which `me` adds it.
 
     Args:
         me, peer: (roster position, mask public key).
         secret: 32 bytes, the X25519 agreement of the two mask keys.
+        shared: who shared their secrets, by position, where the graph is drawn from the keys: masks of clients who
+            were told differently do not cancel. Empty elsewhere.
     Returns: the 32-byte key, equal for both, and +1 for the lower position, -1 for the higher.
     """
     low, high = sorted((me, peer))
     parties = [part for position, public in (low, high) for part in (position_bytes(position), public)]
-    return derive_key(secret, tags.PAIRWISE_MASK, setup.digest, setup.model, *parties), 1 if me == low else -1
+    context = [setup.digest, setup.model, *parties, *([shared] if shared else [])]
+    return derive_key(secret, tags.PAIRWISE_MASK, *context), 1 if me == low else -1
 
 
 def position_bytes(position: int) -> bytes:

@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
-__all__ = ["consistency_statement", "digest_of_keys", "entry_hash", "keys_statement", "shares_statement"]
+__all__ = ["consistency_statement", "digest_of_keys", "entry_hash", "keys_statement", "shared_by", "shares_statement"]
 
 
 def keys_statement(setup: Setup, position: int, sealing_key: bytes, mask_key: bytes) -> bytes:
     """Say: these are my two public keys of this session, round, plan and roster."""
-    return tags.SIGNED_KEYS + msgspec.msgpack.encode([setup.digest, position, sealing_key, mask_key])
+    return tags.SIGNED_KEYS + msgspec.msgpack.encode([setup.agreed, position, sealing_key, mask_key])
 
 
 def digest_of_keys(setup: Setup, keys: Mapping[int, bytes]) -> bytes:
-    """Hash the public keys of everyone who advertised any: 32 bytes.
+    """Hash the public keys of everyone who advertised any: 32 bytes; the root that the graph was drawn from, if it was.
 
     Args:
         keys: roster position -> sealing key and mask key, 64 bytes.
     """
+    if setup.keys:
+        return setup.keys
     ordered = [[position, keys[position]] for position in sorted(keys)]
     return hashlib.sha256(tags.ALL_KEYS + msgspec.msgpack.encode([setup.digest, ordered])).digest()
 
@@ -55,11 +57,18 @@ def shares_statement(setup: Setup, position: int, commitment: bytes, hashes: byt
     return tags.SIGNED_SHARES + msgspec.msgpack.encode([setup.digest, position, commitment, hashes])
 
 
-def consistency_statement(setup: Setup, keys: bytes, survived: NDArray[np.bool_]) -> bytes:
+def shared_by(setup: Setup, shared: NDArray[np.bool_]) -> bytes:
+    """Say who shared their secrets, for masks and signatures, where the graph is drawn from the keys: else nothing."""
+    return to_bitmap(shared) if setup.plan.keys_draw_graph else b""
+
+
+def consistency_statement(setup: Setup, keys: bytes, survived: NDArray[np.bool_], *, shared: bytes = b"") -> bytes:
     """Say: in this session, round, plan and roster, with this model and these keys, these clients survived.
 
     Args:
         keys: `digest_of_keys`.
         survived: (n,) bool, by roster position.
+        shared: who shared their secrets, where masks depend on it; empty elsewhere.
     """
-    return tags.CONSISTENCY + msgspec.msgpack.encode([setup.digest, setup.model, keys, to_bitmap(survived)])
+    fields = [setup.digest, setup.model, keys, to_bitmap(survived), *([shared] if shared else [])]
+    return tags.CONSISTENCY + msgspec.msgpack.encode(fields)

@@ -20,9 +20,10 @@ from secagg.masking.messages import (
     UnmaskShares,
     cut,
     entry_bytes,
+    signers_of,
+    to_bitmap,
 )
 from secagg.masking.parties import (
-    bitmap_for,
     check_signature,
     faulty,
     hashes_for,
@@ -31,7 +32,7 @@ from secagg.masking.parties import (
     require_holders,
 )
 from secagg.masking.streams import pairwise_mask_key, seed_commitment, self_mask_key
-from secagg.masking.transcript import entry_hash
+from secagg.masking.transcript import entry_hash, shared_by
 from secagg.primitives.keys import KeyPair
 from secagg.primitives.prg import add_masks
 from secagg.primitives.shamir import LIMBS, SHARE_BYTES, combine, shares_from_bytes
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
 
 __all__ = [
     "ServerState4",
@@ -98,19 +99,22 @@ def server_check_agreement(state: ServerState5, message: ConsistencyCheck) -> No
 
 
 def server_consistency_check(state: ServerState5, inbox: Mapping[int, ConsistencyCheck]) -> tuple[ServerState4, Outbox]:
-    """Show everyone who signed the signatures of t - 1 others.
+    """Show everyone who signed as many signatures as it needs: those of t - 1 others, or of t of the committee.
 
     Raises:
-        ThresholdError: fewer than t signed; the state stands, so late signatures still help.
+        ThresholdError: fewer than t signed, of those whose signatures count; the state stands, so late ones still help.
     """
     setup, t = state.setup, state.setup.plan.threshold
-    if len(inbox) < t:
-        raise ThresholdError(needed=t, survivors=len(inbox), what="clients that signed who survived")
+    signed = mask_of(setup, inbox)
+    count = int(signed[setup.committee].sum())
+    if count < t:
+        raise ThresholdError(needed=t, survivors=count, what="clients that signed who survived")
     outbox: Outbox = {}
     for client in sorted(inbox):
-        signers = [peer for peer in sorted(inbox) if peer != client][: t - 1]
-        signatures = b"".join(inbox[signer].signature for signer in signers)
-        outbox[client] = PeerSignatures(client, bitmap_for(setup, client, mask_of(setup, signers)), signatures)
+        committee, needed = signers_of(setup, client)
+        shown = signed[committee] & (np.cumsum(signed[committee]) <= needed)
+        signatures = b"".join(inbox[signer].signature for signer in committee[shown].tolist())
+        outbox[client] = PeerSignatures(client, to_bitmap(shown), signatures)
     return state.unmasking, outbox
 
 
@@ -131,7 +135,7 @@ def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
         return
     for owner, entry in zip(owners, entries, strict=True):
         purpose = 0 if state.survived[owner] else 1
-        published = hashes_for(setup, state.advertised, state.hashes[owner], holder)
+        published = hashes_for(setup, state.advertised, state.hashes[owner], owner, holder)
         if entry_hash(setup, owner, holder, purpose, entry) != published[purpose * HASH_BYTES :][:HASH_BYTES]:
             text = f"revealed another share than it was dealt by {setup.roster[owner]!r}"
             raise faulty(setup, holder, text, "unmask")
@@ -187,7 +191,7 @@ def _rebuild(state: ServerState4, owners: list[int], inbox: Mapping[int, UnmaskS
 
 def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Iterator[tuple[bytes, int]]:
     """Yield the survivors' self masks, and the masks that survivors share with dropouts, signed for removal."""
-    setup = state.setup
+    setup, shared = state.setup, shared_by(state.setup, state.shared)
     for owner, secret in secrets.items():
         if state.survived[owner]:
             if seed_commitment(setup, owner, secret) != state.commitments[owner]:
@@ -199,7 +203,8 @@ def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Itera
             raise _misfit(setup, owner, "another mask key than was advertised")
         for survivor in peers_among(setup, owner, state.survived):
             public = state.keys[survivor].mask_key
-            key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), pair.agree(public))
+            agreed = pair.agree(public)
+            key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), agreed, shared=shared)
             yield key, -sign
 
 

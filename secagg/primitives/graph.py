@@ -6,6 +6,7 @@ take ring positions by a random permutation (Bell et al. 2020, sec. 3.1). The pe
 randomness, so every party computes it and the server sends no neighbour lists.
 
 Security: the odds of `secagg.plan` hold if the randomness was not known when the adversary chose whom to corrupt.
+`draw` draws a committee by the same permutation.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from secagg.primitives.prg import keystream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "draw"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +63,11 @@ class Graph:
         steps = np.arange(1, self.degree // 2 + 1)
         offsets = np.concatenate([-steps, steps])
         return np.sort(self._ring[(self._place[position] + offsets) % self.n])
+
+
+def draw(n: int, count: int, *, randomness: bytes) -> NDArray[np.int64]:
+    """Draw `count` of the positions 0..n-1 by 32 bytes of public randomness: (count,) int64, ascending."""
+    return np.sort(_permutation(n, randomness)[:count])
 
 
 def _permutation(n: int, randomness: bytes) -> NDArray[np.int64]:

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from secagg.errors import SecAggError
-from secagg.session import Client, Server
+from secagg.server_session import Server
+from secagg.session import Client
 from secagg.testing.fuzz_steps import ROUNDS, FuzzError, Tally
 from secagg.testing.mutations import Dice, Target, damaged
 from secagg.testing.scripted import Script

@@ -72,7 +72,7 @@ class _Conspiracy:
         peer, at = found
         sealing, mask = (fields[2][at + KEY_BYTES * i : at + KEY_BYTES * (i + 1)] for i in (0, 1))
         signature = self._sign(peer, keys_statement(self._setup, peer, sealing, mask))
-        return [*fields[:2], _with(fields[2], at + 2 * KEY_BYTES, signature)]
+        return [*fields[:2], _with(fields[2], at + 2 * KEY_BYTES, signature), *fields[3:]]
 
     def seal_shares(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody deal other shares, mostly with hashes that fit."""
@@ -102,10 +102,9 @@ class _Conspiracy:
     def _liar(self, fields: list[Any], size: int, dice: Dice) -> tuple[int, int] | None:
         """Choose one of the clients named whose entry is whole: its position, and where its entry begins."""
         try:
-            members = from_bitmap(fields[1], self._setup)
+            named = from_bitmap(fields[1], self._setup.graph.neighbours(self._position))[: len(fields[2]) // size]
         except ValueError:
             return None
-        named = self._setup.graph.neighbours(self._position)[members].tolist()[: len(fields[2]) // size]
         if not named:
             return None
         at = dice.below(len(named))

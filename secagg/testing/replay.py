@@ -15,8 +15,9 @@ import numpy as np
 
 from secagg.errors import SERVER, SecAggError
 from secagg.identity import Identity
-from secagg.params import Plan, Setup
+from secagg.params import Plan
 from secagg.rounds import Outcome
+from secagg.setups import Setup
 from secagg.testing.replay_primitives import PRIMITIVES
 from secagg.testing.scripted import Pinned, arrive, deliver
 from secagg.transitions import protocol_of

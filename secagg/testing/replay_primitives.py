@@ -21,12 +21,12 @@ from secagg.masking.transcript import (
     keys_statement,
     shares_statement,
 )
-from secagg.params import Setup
 from secagg.primitives.aead import open_sealed, seal
 from secagg.primitives.graph import Graph
 from secagg.primitives.keys import KeyPair, derive_key
 from secagg.primitives.prg import keystream
 from secagg.primitives.shamir import combine, shares_from_bytes, split
+from secagg.setups import Setup
 
 __all__ = ["PRIMITIVES"]
 
@@ -109,8 +109,9 @@ def _unpacking(_: _SetupOf, given: _Given) -> dict[str, Any]:
 
 
 def _bitmap(setup_of: _SetupOf, given: _Given) -> dict[str, Any]:
-    members = from_bitmap(bytes.fromhex(given["bitmap"]), setup_of(given["setup"]))
-    return {"members": np.flatnonzero(members).tolist(), "encoded": to_bitmap(members).hex()}
+    clients = np.arange(setup_of(given["setup"]).plan.degree)
+    members = from_bitmap(bytes.fromhex(given["bitmap"]), clients)
+    return {"members": members, "encoded": to_bitmap(np.isin(clients, members)).hex()}
 
 
 def _graph(_: _SetupOf, given: _Given) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from secagg.errors import SERVER, DecodeError, RemoteProtocolError
 from secagg.identity import Identity
-from secagg.params import Plan, Setup
+from secagg.setups import Setup
 from secagg.transitions import ClientStep, ServerStep, protocol_of
 from secagg.wire import Message, decode, encode, kind_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from secagg.encoding.packing import Words
-    from secagg.params import ClientId
+    from secagg.params import ClientId, Plan
     from secagg.rounds import Outcome
 
 __all__ = [

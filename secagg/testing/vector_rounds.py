@@ -8,15 +8,16 @@ import numpy as np
 
 from secagg.masking.messages import to_bitmap
 from secagg.masking.transcript import consistency_statement
-from secagg.params import Plan, model_digest
+from secagg.params import Plan
 from secagg.primitives.aead import seal
+from secagg.setups import model_digest
 from secagg.testing.scripted import Script, Transcript, play
 from secagg.wire import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from secagg.params import Setup
+    from secagg.setups import Setup
     from secagg.testing.scripted import ClientVisit
     from secagg.wire import Message
 

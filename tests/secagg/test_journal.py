@@ -33,9 +33,9 @@ from secagg import (
 )
 from secagg.journal import Journal, Progress
 from secagg.masking.messages import ConsistencyCheck, PeerKeys, PeerShares, PeerSignatures, Survivors
-from secagg.params import model_digest
 from secagg.primitives.keys import derive_key
 from secagg.rounds_begun import Rounds
+from secagg.setups import model_digest
 from secagg.transitions import protocol_of, steps_of
 from secagg.wire import decode, encode
 from tests.secagg.rig import Rig, identity_of, make_plan

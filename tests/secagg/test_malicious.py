@@ -34,8 +34,8 @@ from secagg.masking.messages import (
     to_bitmap,
 )
 from secagg.masking.transcript import entry_hash, shares_statement
-from secagg.params import model_digest
 from secagg.primitives.keys import KeyPair
+from secagg.setups import model_digest
 from secagg.transitions import steps_of
 from secagg.wire import decode, encode
 from tests.secagg.rig import Pinned, Rig, identity_of, make_plan, vectors
@@ -166,14 +166,14 @@ def test_a_server_that_changes_advertised_keys_is_caught(case: str) -> None:
         "unsigned": keys[:64] + bytes(64) + keys[entry:],
     }[case]
     with pytest.raises(FaultyServerError, match="not signed by its identity"):
-        rig.clients[2].receive(encode(PeerKeys(2, message.present, forged), rig.setup))
+        rig.clients[2].receive(encode(PeerKeys(2, message.present, forged, b""), rig.setup))
 
 
 def test_a_client_that_was_shown_fewer_keys_deals_fewer_shares_and_an_honest_server_notices() -> None:
     # n = 5, t = 4: client 0 is told that 4 never advertised. (A liar: `secagg.adversary`, equivocating key list.)
     rig = at("share_keys")
     message = decode(PeerKeys, rig.outbox[0], rig.setup)
-    rig.outbox[0] = encode(PeerKeys(0, bitmap(rig, 0, {1, 2, 3}), message.keys[: 3 * 128]), rig.setup)
+    rig.outbox[0] = encode(PeerKeys(0, bitmap(rig, 0, {1, 2, 3}), message.keys[: 3 * 128], b""), rig.setup)
     answers = {i: rig.answer("share_keys", i) for i in range(5)}
     with pytest.raises(FaultyClientError):  # an honest server notices the missing bundle at once
         rig.server.receive(0, answers[0])
@@ -295,7 +295,7 @@ def test_early_requests_for_shares_are_refused() -> None:
     ("change", "says"),
     [
         ({"threshold": 7, "corrupted": 4}, r"must exceed \(n \+ c\)/2 = 7.0, got 7"),
-        ({"degree": 6, "threshold": 5}, "everyone's neighbour"),
+        ({"degree": 6, "threshold": 5}, "leave privacy 0 bits against a malicious server"),
         ({"masking": "plain"}, "a plain sum hides nothing"),
         ({"server": "friendly"}, "'semi-honest' or 'malicious'"),
     ],

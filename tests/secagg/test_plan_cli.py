@@ -86,7 +86,8 @@ def test_json_has_the_plan_why_and_what_it_costs() -> None:
         (["--rounds", "0"], "rounds must be an integer of at least 1, got 0"),
         (["--security-bits", "0"], "at least 1 bit"),
         (["-n", "5", "--graph", "sparse"], "no sparse graph"),
-        (["--server", "malicious", "--graph", "sparse"], "no sparse graph holds against a malicious server"),
+        (["-n", "5", "--server", "malicious", "--graph", "sparse"], "no sparse graph"),
+        (["--server", "malicious", "--directory", "3"], "directory holds at least the 20 clients"),
         (["--server", "malicious", "--corrupted", "0.6", "--dropout", "0.2"], "threshold of 17 against a malicious"),
     ],
 )

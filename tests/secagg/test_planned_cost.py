@@ -46,6 +46,7 @@ PLANS = [
     make_plan(130, masking="plain", threshold=1, length=900),
     make_plan(4, server="malicious", corrupted=1),
     make_plan(40, server="malicious", corrupted=10),
+    make_plan(40, degree=12, server="malicious"),  # told of everyone, signed by a committee
 ]
 
 
@@ -66,8 +67,8 @@ def test_every_byte_on_the_wire_was_planned(plan: Plan) -> None:
 @pytest.mark.parametrize("position", [127, 128, 255, 256, (1 << 16) - 1, 1 << 16, (1 << 24) - 1])
 def test_long_fields_and_high_positions_are_framed_as_the_wire_does(length: int, position: int) -> None:
     setup = Setup(plan=make_plan(2), roster=range(2), session=bytes(16), round=0, assume_honest_server=True)
-    frame = planned_cost._Frame(PeerKeys, (5, length))
-    real = len(encode(PeerKeys(position, bytes(5), bytes(length)), setup))
+    frame = planned_cost._Frame(PeerKeys, (5, length, 0))
+    real = len(encode(PeerKeys(position, bytes(5), bytes(length), b""), setup))
     assert planned_cost._frame_bytes(frame, position) == real
     below = max(start for start in planned_cost._POSITIONS if start <= position)
     assert planned_cost._frame_bytes(frame, below) == real

@@ -12,7 +12,7 @@ from math import ceil, floor, log2
 import pytest
 
 import secagg
-from secagg import Counts, PlanError, planning
+from secagg import Counts, PlanError, odds
 
 SECURITY, CORRECTNESS = 40, 20
 ROUNDING = 1e-14
@@ -89,9 +89,9 @@ def by_their_rule(n: int, corrupted: float, dropout: float) -> tuple[int, int]:
     c, d = (floor((share + ROUNDING) * n) for share in (corrupted, dropout))
     vanish = n - ceil((1 - dropout - ROUNDING) * n)
     for k in range(2, n - 1, 2):
-        if planning._log2_disconnected(n, c + d, k) > -(SECURITY + 1):
+        if odds._disconnected(n, c + d, k) > -(SECURITY + 1):
             continue
-        captured, dropped = (planning._log2_upper_tails(n, marked, k) for marked in (c, vanish))
+        captured, dropped = (odds._log2_upper_tails(n, marked, k) for marked in (c, vanish))
         t = next(t for t in range(1, k + 2) if log2(n) + captured[t] <= -(SECURITY + 1))
         if t <= k and log2(n) + dropped[k - t + 1] <= -CORRECTNESS:
             return k, max(t, 2)

@@ -20,7 +20,7 @@ SETUP = Setup(plan=make_plan(5), roster=range(5), session=SESSION, round=1, assu
 MESSAGES: list[Message] = [
     Invitation(3, SESSION, 1, SETUP.plan.digest, SETUP.roster_digest),
     AdvertiseKeys(3, bytes(32), b"\x01" * 32, b"", b""),
-    PeerKeys(0, b"\x0f", bytes(4 * 64)),
+    PeerKeys(0, b"\x0f", bytes(4 * 64), b""),
     ShareKeys(4, b"\x02" * 32, bytes(4 * 96), b"", b""),
     PeerShares(2, b"\x03", bytes(2 * 96)),
     MaskedInput(1, memoryview(bytes(9))),
