@@ -19,8 +19,6 @@ from secagg.encoding.packing import packed_bytes, word_dtype
 from secagg.errors import PlanError
 from secagg.masking.messages import (
     HASH_BYTES,
-    SALT_BYTES,
-    SIGNATURE_BYTES,
     AdvertiseKeys,
     ConsistencyCheck,
     MaskedInput,
@@ -30,12 +28,16 @@ from secagg.masking.messages import (
     ShareKeys,
     Survivors,
     UnmaskShares,
+    bitmap_bytes,
+    entry_bytes,
+    hashes_bytes,
+    keys_bytes,
+    sealed_bytes,
+    signature_bytes,
 )
 from secagg.params import DIGEST_BYTES, MAX_CLIENTS, SESSION_BYTES, Plan, Setup
 from secagg.plain import Upload
-from secagg.primitives.aead import TAG_BYTES
 from secagg.primitives.keys import KEY_BYTES
-from secagg.primitives.shamir import SHARE_BYTES
 from secagg.rounds import Invitation
 from secagg.transitions import steps_of
 from secagg.wire import encode
@@ -152,10 +154,8 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
 def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     """What the server sends to and gets from every client, by protocol round."""
     k, vector = plan.degree, packed_bytes(plan.length, plan.modulus_bits)
-    bitmap = -(-k // 8)
-    signature, salt, hashes = (SIGNATURE_BYTES, SALT_BYTES, 2 * HASH_BYTES) if plan.server == "malicious" else (0, 0, 0)
-    keys, entry = 2 * KEY_BYTES + signature, SHARE_BYTES + salt
-    bundle = 2 * entry + TAG_BYTES
+    bitmap, signature, hashes = bitmap_bytes(plan), signature_bytes(plan), hashes_bytes(plan)
+    keys, entry, bundle = keys_bytes(plan), entry_bytes(plan), sealed_bytes(plan)
     invitation = _Frame(_invitation, (SESSION_BYTES[0], DIGEST_BYTES, DIGEST_BYTES))
     survivors = _Frame(Survivors, (bitmap,))
     agreed = _Frame(PeerSignatures, (bitmap, signature * (plan.threshold - 1)))

@@ -107,13 +107,13 @@ def truncated_bundle(stage: Stage, request: bytes) -> Sequence[bytes]:
 
 def garbage_bundle(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Seal garbage to the victim."""
-    size = sealed_bytes(stage.setup)
+    size = sealed_bytes(stage.setup.plan)
     return _dealt(stage, request, lambda said: {"sealed": os.urandom(size) + said.sealed[size:]})
 
 
 def swapped_bundles(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Send the victim what is sealed to B."""
-    size = sealed_bytes(stage.setup)
+    size = sealed_bytes(stage.setup.plan)
     return _dealt(stage, request, lambda said: {"sealed": said.sealed[size : 2 * size] + said.sealed[size:]})
 
 
@@ -196,4 +196,4 @@ def garbage_reveal(stage: Stage, request: bytes) -> Sequence[bytes]:
 def other_secret(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Reveal its share of the victim's mask key, though the victim survived."""
     other = stage.liar.shares[stage.at(VICTIM)][1]
-    return _revealed(stage, request, lambda entries: other + entries[entry_bytes(stage.setup) :])
+    return _revealed(stage, request, lambda entries: other + entries[entry_bytes(stage.setup.plan) :])

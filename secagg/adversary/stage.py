@@ -267,7 +267,7 @@ class Stage:
         """Cut what one client sealed to another, with its hashes, out of what it sent."""
         told = self.told(PeerKeys, "share_keys", sender)
         message = self.said(ShareKeys, "share_keys", sender)
-        sealed = cut(message.sealed, sealed_bytes(self.setup), len(told), "sealed bundles")
+        sealed = cut(message.sealed, sealed_bytes(self.setup.plan), len(told), "sealed bundles")
         advertised = mask_of(self.setup, [*told, self.at(sender)])
         at = self.at(recipient)
         return sealed[told.index(at)] + hashes_for(self.setup, advertised, message.hashes, at)

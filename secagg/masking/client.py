@@ -105,7 +105,7 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
         ThresholdError: fewer than t share holders advertised keys.
     """
     setup, me = state.setup, state.position
-    present, keys = _members(message.present, message.keys, keys_bytes(setup), state, "share_keys")
+    present, keys = _members(message.present, message.keys, keys_bytes(setup.plan), state, "share_keys")
     public = {peer: _vouched_keys(setup, peer, entry) for peer, entry in zip(present, keys, strict=True)}
     _require_holders(present, setup, "share holders that advertised keys")
     everyone = [key for pair in public.values() for key in pair] + [state.sealing.public, state.mask.public]
@@ -159,7 +159,7 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     """
     del random
     setup, me = state.setup, state.position
-    size = sealed_bytes(setup) + hashes_bytes(setup)
+    size = sealed_bytes(setup.plan) + hashes_bytes(setup.plan)
     present, bundles = _members(message.present, message.sealed, size, state, "masked_input")
     _require_subset(present, state.peers, "masked_input", "advertise keys")
     _require_holders(present, setup, "share holders that shared their secrets")
@@ -298,10 +298,10 @@ def _agree(pair: KeyPair, public: bytes, step: str) -> bytes:
 def _open(state: ClientState2, peer: int, bundle: bytes) -> tuple[bytes, bytes]:
     """Open a peer's bundle: its two entries, checked against the hashes that it published."""
     setup, me = state.setup, state.position
-    sealed, hashes = bundle[: sealed_bytes(setup)], bundle[sealed_bytes(setup) :]
+    sealed, hashes = bundle[: sealed_bytes(setup.plan)], bundle[sealed_bytes(setup.plan) :]
     try:
         opened = open_sealed(state.peers[peer].incoming, sealed, associated_data=_channel(setup, peer, me))
-        first, second = cut(opened, entry_bytes(setup), 2, "shares")
+        first, second = cut(opened, entry_bytes(setup.plan), 2, "shares")
         for entry in (first, second):
             shares_from_bytes(entry[:SHARE_BYTES])
     except DecodeError as error:

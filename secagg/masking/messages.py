@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from secagg.params import ClientId, Setup
+    from secagg.params import ClientId, Plan, Setup
 
 __all__ = [
     "AdvertiseKeys",
@@ -59,7 +59,7 @@ class AdvertiseKeys(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return keys_bytes(setup) + HASH_BYTES
+        return keys_bytes(setup.plan) + HASH_BYTES
 
 
 class PeerKeys(Message, frozen=True):
@@ -79,7 +79,7 @@ class PeerKeys(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + keys_bytes(setup) * setup.plan.degree
+        return bitmap_bytes(setup.plan) + keys_bytes(setup.plan) * setup.plan.degree
 
 
 class ShareKeys(Message, frozen=True):
@@ -105,7 +105,9 @@ class ShareKeys(Message, frozen=True):
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
         k = setup.plan.degree
-        return HASH_BYTES + sealed_bytes(setup) * k + hashes_bytes(setup) * (k + 1) + signature_bytes(setup)
+        return (
+            HASH_BYTES + sealed_bytes(setup.plan) * k + hashes_bytes(setup.plan) * (k + 1) + signature_bytes(setup.plan)
+        )
 
 
 class PeerShares(Message, frozen=True):
@@ -126,7 +128,7 @@ class PeerShares(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + (sealed_bytes(setup) + hashes_bytes(setup)) * setup.plan.degree
+        return bitmap_bytes(setup.plan) + (sealed_bytes(setup.plan) + hashes_bytes(setup.plan)) * setup.plan.degree
 
 
 class MaskedInput(VectorMessage, frozen=True):
@@ -150,7 +152,7 @@ class Survivors(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup)
+        return bitmap_bytes(setup.plan)
 
 
 class ConsistencyCheck(Message, frozen=True):
@@ -164,7 +166,7 @@ class ConsistencyCheck(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return signature_bytes(setup)
+        return signature_bytes(setup.plan)
 
 
 class PeerSignatures(Message, frozen=True):
@@ -184,7 +186,7 @@ class PeerSignatures(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return bitmap_bytes(setup) + signature_bytes(setup) * setup.plan.degree
+        return bitmap_bytes(setup.plan) + signature_bytes(setup.plan) * setup.plan.degree
 
 
 class UnmaskShares(Message, frozen=True):
@@ -203,37 +205,37 @@ class UnmaskShares(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return entry_bytes(setup) * (setup.plan.degree + 1)
+        return entry_bytes(setup.plan) * (setup.plan.degree + 1)
 
 
-def signature_bytes(setup: Setup) -> int:
+def signature_bytes(plan: Plan) -> int:
     """Return the length of a signature: 0 where the server is assumed honest."""
-    return SIGNATURE_BYTES if setup.plan.server == "malicious" else 0
+    return SIGNATURE_BYTES if plan.server == "malicious" else 0
 
 
-def entry_bytes(setup: Setup) -> int:
+def entry_bytes(plan: Plan) -> int:
     """Return the length of one share and its salt, if there is one."""
-    return SHARE_BYTES + (SALT_BYTES if setup.plan.server == "malicious" else 0)
+    return SHARE_BYTES + (SALT_BYTES if plan.server == "malicious" else 0)
 
 
-def sealed_bytes(setup: Setup) -> int:
+def sealed_bytes(plan: Plan) -> int:
     """Return the length of one peer's two entries, sealed."""
-    return 2 * entry_bytes(setup) + TAG_BYTES
+    return 2 * entry_bytes(plan) + TAG_BYTES
 
 
-def hashes_bytes(setup: Setup) -> int:
+def hashes_bytes(plan: Plan) -> int:
     """Return the length of the hashes of one peer's two entries: 0 where the server is assumed honest."""
-    return 2 * HASH_BYTES if setup.plan.server == "malicious" else 0
+    return 2 * HASH_BYTES if plan.server == "malicious" else 0
 
 
-def keys_bytes(setup: Setup) -> int:
+def keys_bytes(plan: Plan) -> int:
     """Return the length of one client's public keys and their signature."""
-    return 2 * KEY_BYTES + signature_bytes(setup)
+    return 2 * KEY_BYTES + signature_bytes(plan)
 
 
-def bitmap_bytes(setup: Setup) -> int:
+def bitmap_bytes(plan: Plan) -> int:
     """Return the length of a bitmap over one client's neighbours."""
-    return -(-setup.plan.degree // 8)
+    return -(-plan.degree // 8)
 
 
 def to_bitmap(members: NDArray[np.bool_]) -> bytes:
@@ -247,8 +249,8 @@ def from_bitmap(bitmap: bytes, setup: Setup) -> NDArray[np.bool_]:
     Raises:
         DecodeError: wrong length or unused bits set.
     """
-    if len(bitmap) != bitmap_bytes(setup):
-        msg = f"a bitmap over {setup.plan.degree} neighbours takes {bitmap_bytes(setup)} bytes, got {len(bitmap)}"
+    if len(bitmap) != bitmap_bytes(setup.plan):
+        msg = f"a bitmap over {setup.plan.degree} neighbours takes {bitmap_bytes(setup.plan)} bytes, got {len(bitmap)}"
         raise DecodeError(msg)
     bits = np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little").astype(np.bool_)
     if bits[setup.plan.degree :].any():

@@ -41,7 +41,7 @@ def bitmap_for(setup: Setup, client: int, members: NDArray[np.bool_]) -> bytes:
 
 def hashes_for(setup: Setup, advertised: NDArray[np.bool_], hashes: bytes, holder: int) -> bytes:
     """Cut a dealer's hashes for one holder out of all that it published, which run over everyone with keys."""
-    size = hashes_bytes(setup)
+    size = hashes_bytes(setup.plan)
     at = size * int(advertised[:holder].sum())
     return hashes[at : at + size]
 

@@ -198,8 +198,8 @@ def server_check_shares(state: ServerState2, message: ShareKeys) -> None:
         raise faulty(setup, client, f"a commitment has {HASH_BYTES} bytes", "share_keys")
     recipients = peers_among(setup, client, state.advertised)
     try:
-        cut(message.sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
-        cut(message.hashes, hashes_bytes(setup), len(recipients) + 1, "pairs of hashes")
+        cut(message.sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
+        cut(message.hashes, hashes_bytes(setup.plan), len(recipients) + 1, "pairs of hashes")
     except DecodeError as error:
         raise faulty(setup, client, str(error), "share_keys") from error
     if setup.plan.server == "malicious":
@@ -221,7 +221,7 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
     mail: dict[int, list[bytes]] = {client: [] for client in inbox}
     for sender in sorted(inbox):  # ascending, so that every recipient's bundles are too
         recipients = peers_among(setup, sender, state.advertised)
-        bundles = cut(inbox[sender].sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
+        bundles = cut(inbox[sender].sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
         for recipient, bundle in zip(recipients, bundles, strict=True):
             if recipient in mail:
                 mail[recipient].append(bundle + hashes_for(setup, state.advertised, inbox[sender].hashes, recipient))

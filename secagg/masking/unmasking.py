@@ -123,7 +123,7 @@ def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
     setup, holder = state.setup, message.client
     owners = _share_owners(state, holder)
     try:
-        entries = cut(message.entries, entry_bytes(setup), len(owners), "shares")
+        entries = cut(message.entries, entry_bytes(setup.plan), len(owners), "shares")
         _shares_of(setup, message)
     except DecodeError as error:
         raise faulty(setup, holder, str(error), "unmask") from error
@@ -236,5 +236,5 @@ def _combines(xs: NDArray[np.uint64], shares: NDArray[np.uint64], t: int) -> boo
 
 def _shares_of(setup: Setup, message: UnmaskShares) -> NDArray[np.uint64]:
     """Read the shares of a message, (owners, 5), without their salts."""
-    entries = np.frombuffer(message.entries, dtype=np.uint8).reshape(-1, entry_bytes(setup))
+    entries = np.frombuffer(message.entries, dtype=np.uint8).reshape(-1, entry_bytes(setup.plan))
     return shares_from_bytes(entries[:, :SHARE_BYTES].tobytes())

@@ -149,7 +149,7 @@ class _Knowledge:
         held = self._transcript.clients["masked_input"][holder].following.entries
         owners = sorted([holder, *held])
         for owner, entry in zip(
-            owners, cut(message.entries, entry_bytes(self._setup), len(owners), "shares"), strict=True
+            owners, cut(message.entries, entry_bytes(self._setup.plan), len(owners), "shares"), strict=True
         ):
             self._learn(owner, holder, _SEED if owner in alive or owner == holder else _KEY, entry)
             if self._flaw == "both reveals" and owner in held:
@@ -217,11 +217,11 @@ class _Knowledge:
     def _open_bundles(self) -> None:
         setup, visits = self._setup, self._transcript.clients["share_keys"]
         public = {i: visit.state.sealing.public for i, visit in visits.items()}
-        size = entry_bytes(setup)
+        size = entry_bytes(setup.plan)
         for sender, visit in visits.items():
             recipients = sorted(visit.following.peers)
             sealed = decode(ShareKeys, visit.answer, setup).sealed
-            bundles = cut(sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
+            bundles = cut(sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
             for recipient, bundle in zip(recipients, bundles, strict=True):
                 for reader, other in ((sender, recipient), (recipient, sender)):
                     if reader not in self._sealing:

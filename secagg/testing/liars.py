@@ -66,7 +66,7 @@ class _Conspiracy:
 
     def sign_keys(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody sign whatever keys the message says are its own."""
-        found = self._liar(fields, keys_bytes(self._setup), dice)
+        found = self._liar(fields, keys_bytes(self._setup.plan), dice)
         if found is None:
             return fields
         peer, at = found
@@ -77,7 +77,7 @@ class _Conspiracy:
     def seal_shares(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody deal other shares, mostly with hashes that fit."""
         setup, state = self._setup, self._visit.state
-        sealed, size = sealed_bytes(setup), entry_bytes(setup)
+        sealed, size = sealed_bytes(setup.plan), entry_bytes(setup.plan)
         signing = setup.plan.server == "malicious"
         found = self._liar(fields, sealed + 2 * KEY_BYTES * signing, dice)
         if found is None or found[0] not in state.peers:

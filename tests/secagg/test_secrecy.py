@@ -57,7 +57,7 @@ def openable(rig: Rig, pair: KeyPair, owner: int) -> int:
         for sender, recipient in ((owner, peer), (peer, owner)):
             recipients = [i for i in range(5) if i != sender]
             sealed = decode(ShareKeys, rig.log["share_keys", "up", sender], setup).sealed
-            at = sealed_bytes(setup) * recipients.index(recipient)
+            at = sealed_bytes(setup.plan) * recipients.index(recipient)
             for peer_key, mine in product(
                 (public[peer].sealing_key, public[peer].mask_key), (pair.public, public[owner].sealing_key)
             ):
@@ -65,7 +65,9 @@ def openable(rig: Rig, pair: KeyPair, owner: int) -> int:
                 key = _sealing_key(pair.agree(peer_key), setup, ends[sender], ends[recipient])
                 try:
                     open_sealed(
-                        key, sealed[at : at + sealed_bytes(setup)], associated_data=_channel(setup, sender, recipient)
+                        key,
+                        sealed[at : at + sealed_bytes(setup.plan)],
+                        associated_data=_channel(setup, sender, recipient),
                     )
                 except DecodeError:
                     continue
