@@ -22,6 +22,7 @@ from secagg import tags
 from secagg.encoding.packing import MAX_BITS
 from secagg.errors import SERVER, PlanError
 from secagg.primitives.graph import Graph
+from secagg.primitives.kem import require_kem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ __all__ = [
     "ClientId",
     "Codec",
     "Directory",
+    "KeyAgreement",
     "Masking",
     "Plan",
     "ServerModel",
@@ -54,6 +56,10 @@ Masking: TypeAlias = Literal["masking", "plain"]
 
 ServerModel: TypeAlias = Literal["semi-honest", "malicious"]
 """What the server is trusted with: to follow the protocol, or nothing but to carry messages."""
+
+KeyAgreement: TypeAlias = Literal["x25519", "x25519+ml-kem-768"]
+"""How clients agree on keys: by X25519 alone, or hybrid, so that traffic recorded today stays secret from whoever has a
+quantum computer later."""
 
 DIGEST_BYTES = 32
 
@@ -113,6 +119,7 @@ class Plan:
             than the sum; None if that cannot happen. Stated by whoever made the plan; without meaning for "plain".
         failure_bits: -log2 of a bound on the odds that one round fails although no more than `dropouts` vanish;
             None if that cannot happen. Stated likewise.
+        key_agreement: "x25519", or "x25519+ml-kem-768": masks and sealed shares stay secret while either holds.
 
     Raises:
         PlanError: the parameters cannot work or are not safe.
@@ -130,6 +137,7 @@ class Plan:
     corrupted: int = 0
     privacy_bits: float | None = None
     failure_bits: float | None = None
+    key_agreement: KeyAgreement = "x25519"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or is not safe."""
@@ -144,6 +152,11 @@ class Plan:
             (self.masking in ("masking", "plain"), f"masking must be 'masking' or 'plain', got {self.masking!r}"),
             (self.server in get_args(ServerModel), f"server: 'semi-honest' or 'malicious', got {self.server!r}"),
             (self.masking == "masking" or self.server == "semi-honest", "a plain sum hides nothing from any server"),
+            (
+                self.key_agreement in get_args(KeyAgreement),
+                f"key_agreement must be 'x25519' or 'x25519+ml-kem-768', got {self.key_agreement!r}",
+            ),
+            (self.masking == "masking" or self.key_agreement == "x25519", "a plain sum agrees on no keys"),
             (1 <= self.clients <= MAX_CLIENTS, f"clients must be in [1, 2^24], got {self.clients}"),
         ):
             if not condition:
@@ -216,6 +229,7 @@ class Plan:
             self.dropouts,
             self.corrupted if self.server == "malicious" else 0,
             self.encoding,
+            *([] if self.key_agreement == "x25519" else [self.key_agreement]),  # last, so that older digests stand
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
 
@@ -237,8 +251,8 @@ class Setup:
         assume_honest_server: needed for a plan against a semi-honest server, so that nobody trusts one by accident.
 
     Raises:
-        PlanError: the roster does not match the plan, a value is out of range, identities are missing, or the server
-            would be trusted without saying so.
+        PlanError: the roster does not match the plan, a value is out of range, identities are missing, the server
+            would be trusted without saying so, or the plan needs ML-KEM and `cryptography` has none.
         TypeError: a client id is neither int nor str, the session not bytes, or the round not an integer.
     """
 
@@ -262,6 +276,8 @@ class Setup:
     ) -> None:
         """Check and sort the roster."""
         _check_trust(plan, roster, assume_honest_server=assume_honest_server)
+        if plan.key_agreement != "x25519":
+            require_kem()
         members = roster.members if isinstance(roster, Directory) else roster
         ids = tuple(sorted(map(checked_id, members), key=lambda i: (isinstance(i, str), i)))
         identities = tuple(roster.members[client] for client in ids) if isinstance(roster, Directory) else ()

@@ -44,7 +44,7 @@ from secagg.params import Plan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from secagg.params import Codec, Masking, ServerModel
+    from secagg.params import Codec, KeyAgreement, Masking, ServerModel
 
 __all__ = ["explain", "plan"]
 
@@ -68,6 +68,7 @@ def plan(
     graph: Literal["auto", "complete", "sparse"] = "auto",
     masking: Masking = "masking",
     server: ServerModel = "semi-honest",
+    key_agreement: KeyAgreement = "x25519",
     security_bits: int = 40,
     correctness_bits: int = 20,
     rounds: int = 1,
@@ -82,6 +83,8 @@ def plan(
         masking: "masking", or "plain" for the unprotected baseline.
         server: "semi-honest", or "malicious": complete graph always, and the smallest threshold above 2n/3 and
             (n + c)/2.
+        key_agreement: "x25519", or "x25519+ml-kem-768": hybrid, so that traffic recorded today stays secret from a
+            quantum computer later; 5.7 kB more per neighbour (1.7 sent, 4.0 received).
         security_bits: privacy may fail in any of the `rounds` with odds of at most 2^-security_bits (sparse graph).
         correctness_bits: one round may fail, within `dropout`, with odds of at most 2^-correctness_bits (sparse graph).
         rounds: how many rounds will be run with this plan, each with a round number (hence a graph) of its own.
@@ -99,7 +102,7 @@ def plan(
     (3, 3, 1)
     """
     _check_shares(dropout, corrupted)
-    _check_choices(graph, masking, server)
+    _check_choices(graph, masking, server, key_agreement)
     _check_odds(min(security_bits, correctness_bits), rounds)
     n = codec.clients
     shape: dict[str, Any] = {
@@ -108,6 +111,7 @@ def plan(
         "modulus_bits": codec.modulus_bits,
         "encoding": codec.digest,
         "server": server,
+        "key_agreement": key_agreement,
         "dropouts": math.ceil(dropout * n - _ROUNDING),
         "corrupted": math.ceil(corrupted * n - _ROUNDING),
     }
@@ -142,7 +146,8 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
 
     Args:
         rounds: for how many rounds its odds are added up.
-    Returns: sentences by subject: graph, threshold, privacy, failure, modulus; for "plain" only privacy and modulus.
+    Returns: sentences by subject: graph, threshold, privacy, failure, modulus, keys; for "plain" only privacy and
+        modulus.
     Raises:
         PlanError: rounds is not an integer of at least 1.
     """
@@ -151,6 +156,9 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
     modulus = f"2^{plan.modulus_bits}: wide enough that no sum of {n} encoded vectors wraps"
     if plan.masking == "plain":
         return {"privacy": "none: the server sees every vector", "modulus": modulus}
+    keys = "x25519: what is recorded today can be opened by whoever has a large quantum computer one day"
+    if plan.key_agreement != "x25519":
+        keys = "x25519 and ML-KEM-768 together: masks and shares recorded today stay secret while either holds"
     if plan.is_complete:
         reason, tolerated = f"more than 2n/3 = {2 * n / 3:.1f}", t - 1
         if plan.server == "malicious":
@@ -163,6 +171,7 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
             "privacy": f"cannot fail while at most {tolerated} clients side with the server; planned for {c}",
             "failure": f"cannot happen while at most {n - t} clients drop out; planned for {d}",
             "modulus": modulus,
+            "keys": keys,
         }
     torn, captured = _log2_disconnected(n, c + d, k), _log2_captured(n, c, k, t)
     return {
@@ -175,6 +184,7 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
         "failure": f"odds of at most {_odds(_log2_lost(n, d, k, t), rounds)} if {d} clients drop out; of more the "
         f"server refuses to open the sum",
         "modulus": modulus,
+        "keys": keys,
     }
 
 
@@ -192,11 +202,12 @@ def _check_shares(dropout: float, corrupted: float) -> None:
             raise PlanError(msg)
 
 
-def _check_choices(graph: str, masking: str, server: str) -> None:
+def _check_choices(graph: str, masking: str, server: str, key_agreement: str) -> None:
     for name, value, choices in (
         ("graph", graph, ("auto", "complete", "sparse")),
         ("masking", masking, ("masking", "plain")),
         ("server", server, ("semi-honest", "malicious")),
+        ("key_agreement", key_agreement, ("x25519", "x25519+ml-kem-768")),
     ):
         if value not in choices:
             msg = f"{name} must be one of {', '.join(choices)}, got {value!r}"

@@ -96,7 +96,8 @@ def _dealt(stage: Stage, request: bytes, alter: Callable[[ShareKeys], dict[str, 
     said: ShareKeys = _said(stage, "share_keys", ShareKeys, request)
     fields = {"commitment": said.commitment, "sealed": said.sealed, "hashes": said.hashes} | alter(said)
     statement = shares_statement(stage.setup, said.client, fields["commitment"], fields["hashes"])
-    message = ShareKeys(client=said.client, signature=stage.liar.identity.sign(statement), **fields)
+    signature = stage.liar.identity.sign(statement)
+    message = ShareKeys(client=said.client, signature=signature, encapsulated=b"", envelope=b"", **fields)
     return [encode(message, stage.setup)]
 
 

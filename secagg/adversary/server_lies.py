@@ -191,7 +191,8 @@ def survivors_after_withheld_keys(stage: Stage, _: Outbox) -> Outbox:
 
 def _altered_shares(stage: Stage, alter: Callable[[bytes], bytes]) -> Outbox:
     message = decode(PeerShares, stage.peer_shares(VICTIM, CLIENTS), stage.setup)
-    return {VICTIM: [encode(PeerShares(message.client, message.present, alter(message.sealed)), stage.setup)]}
+    altered = PeerShares(message.client, message.present, alter(message.sealed), message.encapsulated)
+    return {VICTIM: [encode(altered, stage.setup)]}
 
 
 def swapped_recipients(stage: Stage, _: Outbox) -> Outbox:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secagg.cli import GraphChoice, fail
+from secagg.cli import GraphChoice, KeyAgreementChoice, fail
 
 if TYPE_CHECKING:
     from secagg.params import Plan
@@ -35,6 +35,9 @@ def plan_command(
     server: Annotated[
         ServerChoice, typer.Option(help="Whether the server is trusted to follow the protocol.")
     ] = ServerChoice.semi_honest,
+    key_agreement: Annotated[
+        KeyAgreementChoice, typer.Option(help="How keys are agreed on; with ML-KEM, recorded traffic outlives X25519.")
+    ] = KeyAgreementChoice.x25519,
     rounds: Annotated[int, typer.Option(help="Rounds over which privacy must hold.")] = 1,
     security_bits: Annotated[int, typer.Option(help="Privacy may fail with odds of 2^-BITS over all rounds.")] = 40,
     correctness_bits: Annotated[int, typer.Option(help="A round may fail with odds of 2^-BITS.")] = 20,
@@ -67,6 +70,7 @@ def plan_command(
             corrupted=corrupted,
             graph=graph.value,
             server=server.value,
+            key_agreement=key_agreement.value,
             security_bits=security_bits,
             correctness_bits=correctness_bits,
             rounds=rounds,

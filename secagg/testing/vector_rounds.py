@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from secagg.masking.client import incoming
+from secagg.masking.hybrid import KemParts
 from secagg.masking.messages import to_bitmap
 from secagg.masking.transcript import consistency_statement
 from secagg.params import Plan, model_digest
@@ -266,8 +268,8 @@ def _sealed_lie(transcript: Transcript) -> bytes:
     visit = transcript.clients["masked_input"][_ME]
     dealt = b"".join(visit.following.entries[0])
     lie = ((1 << 61) - 1).to_bytes(8, "little") + dealt[8:]
-    channel = transcript.setup.digest + (0).to_bytes(8, "little") + _ME.to_bytes(8, "little")
-    return seal(visit.state.peers[0].incoming, lie, associated_data=channel)
+    key, channel = incoming(visit.state, 0, KemParts())
+    return seal(key, lie, associated_data=channel)
 
 
 def _other_survivors(transcript: Transcript) -> bytes:

@@ -201,7 +201,7 @@ class IndependentClient:
         published = published if self.signing else b""
         commitment = kdf(self.seed, "seed-commitment", self.digest, u64(self.me))
         signature = self.sign("signed-shares", self.digest, self.me, commitment, published)
-        return self.frame(4, commitment, sealed, published, signature)
+        return self.frame(4, commitment, sealed, published, signature, b"", b"")
 
     def sealing_key(self, sender: int, recipient: int) -> bytes:
         peer = recipient if sender == self.me else sender
