@@ -40,6 +40,13 @@ class ServerChoice(StrEnum):
     malicious = "malicious"
 
 
+class KeyAgreementChoice(StrEnum):
+    """Values of --key-agreement."""
+
+    x25519 = "x25519"
+    hybrid = "x25519+ml-kem-768"
+
+
 class MaskingChoice(StrEnum):
     """Values of --masking."""
 
@@ -105,6 +112,9 @@ def sum_command(
     server: Annotated[
         ServerChoice, typer.Option(help="What the server is trusted with: to follow the protocol, or nothing.")
     ] = ServerChoice.semi_honest,
+    key_agreement: Annotated[
+        KeyAgreementChoice, typer.Option(help="How keys are agreed on; with ML-KEM, recorded traffic outlives X25519.")
+    ] = KeyAgreementChoice.x25519,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Sum random vectors under secure aggregation, and show what every round costs against plain float32.
@@ -128,6 +138,7 @@ def sum_command(
             graph=graph.value,
             masking=masking.value,
             server=server.value,
+            key_agreement=key_agreement.value,
             progress=not as_json,
         )
     except ValueError as error:
@@ -152,7 +163,7 @@ def _print_cost(cost: RoundCost) -> None:
     graph = "complete graph" if plan.is_complete else f"{plan.degree} neighbours each"
     title = f"{plan.clients} clients × {plan.length} coordinates of {plan.modulus_bits} bits"
     if plan.masking == "masking":
-        title += f", {graph}, threshold {plan.threshold}, {plan.server} server"
+        title += f", {graph}, threshold {plan.threshold}, {plan.server} server, {plan.key_agreement}"
     table = Table(title=title, title_justify="left")
     for column in ("round", "clients", "ms each", "server ms", "sent each", "received each"):
         table.add_column(column, justify="left" if column == "round" else "right", no_wrap=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from secagg.encoding.packing import Words
-    from secagg.params import ClientId, Masking, Plan, ServerModel
+    from secagg.params import ClientId, KeyAgreement, Masking, Plan, ServerModel
     from secagg.setups import Setup
     from secagg.simulation import Direction, Observer
 
@@ -100,6 +100,7 @@ def measure_round(
     graph: Literal["auto", "complete", "sparse"] = "auto",
     masking: Masking = "masking",
     server: ServerModel = "semi-honest",
+    key_agreement: KeyAgreement = "x25519",
     progress: bool = False,
 ) -> RoundCost:
     """Sum random vectors once and say what it cost.
@@ -107,14 +108,22 @@ def measure_round(
     Args:
         clients, dimension: n and d.
         drops: "COUNT@ROUND" each.
-        bits, dropout, corrupted, graph, masking, server: as in `Encoding` and `plan`.
+        bits, dropout, corrupted, graph, masking, server, key_agreement: as in `Encoding` and `plan`.
         progress: show a progress bar on stderr (needs rich).
     Raises:
         EncodingError, PlanError, ValueError: the parameters do not work.
         ThresholdError: too many dropped out.
     """
     codec = Encoding(dimension=dimension, clip=1.0, bits=bits, clients=clients)
-    plan = make_plan(codec, dropout=dropout, corrupted=corrupted, graph=graph, masking=masking, server=server)
+    plan = make_plan(
+        codec,
+        dropout=dropout,
+        corrupted=corrupted,
+        graph=graph,
+        masking=masking,
+        server=server,
+        key_agreement=key_agreement,
+    )
     dropouts = parse_drops(drops, plan)
     expected = np.zeros(codec.length, dtype=np.uint64)
     trace = Trace()

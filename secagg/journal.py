@@ -4,8 +4,8 @@
     with Journal(folder / "round-7.journal", rounds=rounds, key=key) as journal:
         client = Client(setup, client_id, contribution, journal=journal)  # begins, or resumes what the file holds
 
-A client is a function of one 32-byte master secret, drawn when it begins, and of the requests it answered. The file
-holds just that, and every answer:
+A client is a function of one 32-byte master secret, drawn when it begins, of the requests it answered and, where keys
+are hybrid, of what it encapsulated, which its answer holds. The file holds just that, and every answer:
 
     "secagg journal" (14) | version (1) | sealed (1) | file id (16) | record | record | ...
     record: length (8) | salt (32) | check (16) | MessagePack, sealed under the caller's key or followed by its SHA-256

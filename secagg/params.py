@@ -27,6 +27,7 @@ __all__ = [
     "ClientId",
     "Codec",
     "Directory",
+    "KeyAgreement",
     "Masking",
     "Plan",
     "ServerModel",
@@ -50,6 +51,10 @@ Masking: TypeAlias = Literal["masking", "plain"]
 
 ServerModel: TypeAlias = Literal["semi-honest", "malicious"]
 """What the server is trusted with: to follow the protocol, or nothing but to carry messages."""
+
+KeyAgreement: TypeAlias = Literal["x25519", "x25519+ml-kem-768"]
+"""How clients agree on keys: by X25519 alone, or hybrid, so that traffic recorded today stays secret from whoever has a
+quantum computer later."""
 
 DIGEST_BYTES = 32
 
@@ -109,6 +114,7 @@ class Plan:
             than the sum; None if that cannot happen. Stated by whoever made the plan; without meaning for "plain".
         failure_bits: -log2 of a bound on the odds that one round fails although no more than `dropouts` vanish;
             None if that cannot happen. Stated likewise.
+        key_agreement: "x25519", or "x25519+ml-kem-768": masks and sealed shares stay secret while either holds.
 
     Raises:
         PlanError: the parameters cannot work or are not safe.
@@ -126,6 +132,7 @@ class Plan:
     corrupted: int = 0
     privacy_bits: float | None = None
     failure_bits: float | None = None
+    key_agreement: KeyAgreement = "x25519"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or is not safe."""
@@ -140,6 +147,11 @@ class Plan:
             (self.masking in ("masking", "plain"), f"masking must be 'masking' or 'plain', got {self.masking!r}"),
             (self.server in get_args(ServerModel), f"server: 'semi-honest' or 'malicious', got {self.server!r}"),
             (self.masking == "masking" or self.server == "semi-honest", "a plain sum hides nothing from any server"),
+            (
+                self.key_agreement in get_args(KeyAgreement),
+                f"key_agreement must be 'x25519' or 'x25519+ml-kem-768', got {self.key_agreement!r}",
+            ),
+            (self.masking == "masking" or self.key_agreement == "x25519", "a plain sum agrees on no keys"),
             (1 <= self.clients <= MAX_CLIENTS, f"clients must be in [1, 2^24], got {self.clients}"),
         ):
             if not condition:
@@ -224,6 +236,7 @@ class Plan:
             self.dropouts,
             self.corrupted if self.server == "malicious" else 0,
             self.encoding,
+            *([] if self.key_agreement == "x25519" else [self.key_agreement]),  # last, so that older digests stand
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
 

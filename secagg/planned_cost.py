@@ -6,21 +6,21 @@ and the rest is added as a number, so that no vector is ever made.
 
 The round is one in which nobody drops out, of a session with a 16-byte id (`new_session`) and a round number below 128:
 a higher number adds up to 8 bytes to the invitation; a model named in `Setup` adds 32 bytes to what a client sends.
+With hybrid keys on a sparse graph, the headers of three fields are those of a client in the middle: who has more or
+fewer neighbours of a higher position differs by up to 3 bytes each, either way, and the graph is drawn with the round.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from secagg.encoding.packing import packed_bytes, word_dtype
 from secagg.errors import PlanError
 from secagg.masking.messages import (
     HASH_BYTES,
-    SALT_BYTES,
-    SIGNATURE_BYTES,
     AdvertiseKeys,
     ConsistencyCheck,
     MaskedInput,
@@ -31,21 +31,28 @@ from secagg.masking.messages import (
     Survivors,
     UnmaskShares,
     bitmap_bytes,
+    encapsulated_bytes,
+    entry_bytes,
+    envelope_bytes,
+    hashes_bytes,
+    is_hybrid,
+    key_bytes,
+    keys_bytes,
+    mask_entry_bytes,
     proof_bytes,
+    sealed_bytes,
+    signature_bytes,
     told_bytes,
 )
 from secagg.params import DIGEST_BYTES, MAX_CLIENTS, SESSION_BYTES, Plan
 from secagg.plain import Upload
-from secagg.primitives.aead import TAG_BYTES
-from secagg.primitives.keys import KEY_BYTES
-from secagg.primitives.shamir import SHARE_BYTES
 from secagg.rounds import Invitation
 from secagg.setups import Setup
 from secagg.transitions import steps_of
 from secagg.wire import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from secagg.wire import Message
 
@@ -81,6 +88,8 @@ class PlanCost:
         steps: the protocol rounds, in order.
         bytes_up, bytes_down: per client in all of them, mean over clients.
         key_agreements: X25519 agreements of one client: for sealing and for masks, one each per neighbour.
+        kem_operations: ML-KEM-768 encapsulations and decapsulations of one client, mean over clients: to and from each
+            neighbour's sealing key, and one per neighbour for masks. 0 where keys are X25519 alone.
         client_mask_bytes: keystream one client expands: its self mask and one mask per neighbour.
         server_mask_bytes: keystream the server expands to remove n self masks.
         server_mask_bytes_dropouts: the most it expands if the planned dropouts vanish after they shared their keys:
@@ -95,6 +104,7 @@ class PlanCost:
     bytes_up: float
     bytes_down: float
     key_agreements: int
+    kem_operations: int
     client_mask_bytes: int
     server_mask_bytes: int
     server_mask_bytes_dropouts: int
@@ -104,10 +114,15 @@ class PlanCost:
 
 
 class _Frame(NamedTuple):
-    """A message to every client: how it is made from the client and its bytes fields, and how long these are."""
+    """A message to or from every client: how it is made from the client and its bytes fields, and how long these are.
+
+    `per_higher` and `per_lower` are what each neighbour of a higher or lower position adds to them.
+    """
 
     make: Callable[..., Message]
     lengths: tuple[int, ...]
+    per_higher: tuple[int, ...] = ()
+    per_lower: tuple[int, ...] = ()
 
 
 def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
@@ -131,7 +146,7 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
         raise PlanError(msg)
     frames = _frames(plan)
     steps = tuple(
-        PlannedStep(step=step, bytes_down=_mean_bytes(down, plan.clients), bytes_up=_mean_bytes(up, plan.clients))
+        PlannedStep(step=step, bytes_down=_mean_bytes(down, plan), bytes_up=_mean_bytes(up, plan))
         for step, (down, up) in ((step, frames[step]) for step in steps_of(plan.masking, plan.server))
     )
     bytes_up, bytes_down = sum(step.bytes_up for step in steps), sum(step.bytes_down for step in steps)
@@ -144,6 +159,7 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
         bytes_up=bytes_up,
         bytes_down=bytes_down,
         key_agreements=2 * neighbours,
+        kem_operations=3 * neighbours if is_hybrid(plan) else 0,
         client_mask_bytes=(neighbours + 1) * one_mask,
         server_mask_bytes=plan.clients * one_mask,
         server_mask_bytes_dropouts=(survivors + plan.dropouts * min(neighbours, survivors)) * one_mask,
@@ -156,22 +172,30 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
 def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     """What the server sends to and gets from every client, by protocol round."""
     k, vector = plan.degree, packed_bytes(plan.length, plan.modulus_bits)
-    bitmap, told = bitmap_bytes(k), told_bytes(plan)
-    signers = (k + 1, plan.threshold) if plan.keys_draw_graph else (k, plan.threshold - 1)
-    signature, salt, hashes = (SIGNATURE_BYTES, SALT_BYTES, 2 * HASH_BYTES) if plan.server == "malicious" else (0, 0, 0)
-    keys, entry = 2 * KEY_BYTES + signature, SHARE_BYTES + salt
-    bundle = 2 * entry + TAG_BYTES
+    bitmap, told, signature, hashes = bitmap_bytes(k), told_bytes(plan), signature_bytes(plan), hashes_bytes(plan)
+    keys, entry, bundle = keys_bytes(plan), entry_bytes(plan), sealed_bytes(plan)
+    signers, needed = (k + 1, plan.threshold) if plan.keys_draw_graph else (k, plan.threshold - 1)
     invitation = _Frame(_invitation, (SESSION_BYTES[0], DIGEST_BYTES, DIGEST_BYTES))
     survivors = _Frame(Survivors, (told,))
-    agreed = _Frame(PeerSignatures, (bitmap_bytes(signers[0]), signature * signers[1]))
+    agreed = _Frame(PeerSignatures, (bitmap_bytes(signers), signature * needed))
+    # Of two neighbours the lower position encapsulates to the other's mask key.
+    deal, dealt = encapsulated_bytes(plan, k, 0), mask_entry_bytes(plan)
+    envelope = envelope_bytes(plan, 1) - envelope_bytes(plan, 0)
     return {
         "upload": (invitation, _Frame(Upload, (vector,))),
-        "advertise_keys": (invitation, _Frame(AdvertiseKeys, (KEY_BYTES, KEY_BYTES, signature, 0))),
+        "advertise_keys": (invitation, _Frame(AdvertiseKeys, (key_bytes(plan), key_bytes(plan), signature, 0))),
         "share_keys": (
             _Frame(PeerKeys, (bitmap, keys * k, proof_bytes(plan))),
-            _Frame(ShareKeys, (HASH_BYTES, bundle * k, hashes * (k + 1), signature)),
+            _Frame(
+                ShareKeys,
+                (HASH_BYTES, bundle * k, hashes * (k + 1), signature, deal, envelope_bytes(plan, 0)),
+                per_higher=(0, 0, 0, 0, dealt, envelope),
+            ),
         ),
-        "masked_input": (_Frame(PeerShares, (told, (bundle + hashes) * k)), _Frame(MaskedInput, (vector,))),
+        "masked_input": (
+            _Frame(PeerShares, (told, (bundle + hashes) * k, deal), per_lower=(0, 0, dealt)),
+            _Frame(MaskedInput, (vector,)),
+        ),
         "consistency_check": (survivors, _Frame(ConsistencyCheck, (signature,))),
         "unmask": (
             agreed if plan.server == "malicious" else survivors,
@@ -184,15 +208,45 @@ def _invitation(client: int, session: bytes, parameters: bytes, roster: bytes) -
     return Invitation(client, session, 0, parameters, roster)
 
 
-def _mean_bytes(frame: _Frame, n: int) -> float:
-    """Average a frame's length over the clients 0..n-1."""
-    groups = [(start, min(stop, n) - start) for start, stop in pairwise(_POSITIONS) if start < n]
-    return sum(clients * _frame_bytes(frame, position) for position, clients in groups) / n
+def _mean_bytes(frame: _Frame, plan: Plan) -> float:
+    """Average a frame's length over the clients 0..n-1: between two breaks it grows by the same every time."""
+    n = plan.clients
+    breaks = sorted({start for start in (*_POSITIONS, *_header_breaks(frame, plan), n) if start <= n})
+    ends = [
+        (stop - start, _frame_bytes(frame, start, plan), _frame_bytes(frame, stop - 1, plan))
+        for start, stop in pairwise(breaks)
+    ]
+    return sum(clients * (first + last) for clients, first, last in ends) / (2 * n)
 
 
-def _frame_bytes(frame: _Frame, position: int) -> int:
-    message = frame.make(position, *(bytes(min(length, _LONG)) for length in frame.lengths))
-    return len(encode(message, _any_setup())) + sum(max(length - _LONG, 0) for length in frame.lengths)
+def _header_breaks(frame: _Frame, plan: Plan) -> Iterator[int]:
+    """Yield the positions from which on a field that varies with the position has another MessagePack header."""
+    if not plan.is_complete:
+        return
+    n = plan.clients
+    for length, higher, lower in zip_longest(frame.lengths, frame.per_higher, frame.per_lower, fillvalue=0):
+        for limit in (1 << 8, _LONG):
+            if higher and length < limit:
+                yield max(n - -(-(limit - length) // higher), 0)
+            if lower and length < limit:
+                yield -(-(limit - length) // lower)
+
+
+def _frame_bytes(frame: _Frame, position: int, plan: Plan | None = None) -> int:
+    higher, lower = (0, 0) if plan is None else _neighbours_beside(plan, position)
+    lengths = [
+        length + above * higher + below * lower
+        for length, above, below in zip_longest(frame.lengths, frame.per_higher, frame.per_lower, fillvalue=0)
+    ]
+    message = frame.make(position, *(bytes(min(length, _LONG)) for length in lengths))
+    return len(encode(message, _any_setup())) + sum(max(length - _LONG, 0) for length in lengths)
+
+
+def _neighbours_beside(plan: Plan, position: int) -> tuple[int, int]:
+    """How many neighbours have a higher and a lower position: on a sparse graph half each, which is so on average."""
+    if plan.is_complete:
+        return plan.clients - 1 - position, position
+    return plan.degree // 2, plan.degree // 2
 
 
 @cache

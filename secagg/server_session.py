@@ -15,9 +15,8 @@ from secagg.errors import (
 )
 from secagg.one_call import OneCallAtATime
 from secagg.rounds import Outcome, Total
-from secagg.session import parse
 from secagg.transitions import protocol_of
-from secagg.wire import encode
+from secagg.wire import decode_awaited, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +85,7 @@ class Server(OneCallAtATime):
             text = "answered this round already"
             raise RemoteProtocolError(text, round=step.round, culprits=[client_id])
         try:
-            parsed = parse(message, step.collects, self._setup, position, step.round, client_id)
+            parsed = decode_awaited(step.collects, message, self._setup, position, (step.round, client_id))
         except VersionError:
             raise
         except DecodeError as error:

@@ -6,8 +6,9 @@ time: a call that comes while another runs is refused, and a session cannot be c
 answer twice and give secrets away.
 
 A client is a function of one master secret, drawn from the operating system when it begins, and of the requests it
-answered: each step's randomness is derived from the secret, the setup, the step and the request. With a `Journal` the
-client survives its process. A server needs none: it draws no secrets, and a sum cut short is lost, not leaked.
+answered: each step's randomness is derived from the secret, the setup, the step and the request. Only what hybrid keys
+encapsulate to others is drawn besides; whoever resumes reads it from the answer. With a `Journal` the client survives
+its process. A server needs none: it draws no secrets, and a sum cut short is lost, not leaked.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from secagg.errors import (
     LocalProtocolError,
     PlanError,
     PolicyError,
-    RemoteProtocolError,
     SecAggError,
     VersionError,
 )
@@ -37,7 +37,7 @@ from secagg.masking.messages import Survivors, everyone_in
 from secagg.one_call import OneCallAtATime
 from secagg.primitives.keys import KEY_BYTES, derive_key
 from secagg.transitions import protocol_of
-from secagg.wire import Message, decode, encode, kind_of
+from secagg.wire import decode_awaited, encode
 
 if TYPE_CHECKING:
     from secagg.history import History
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from secagg.rounds import Contribution
     from secagg.setups import Setup
 
-__all__ = ["Client", "parse"]
+__all__ = ["Client"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,17 +192,24 @@ class Client(OneCallAtATime):
             if self._journal is not None:
                 self._journal.erase()
 
-    def _step(self, message: bytes, request: bytes) -> tuple[Any, bytes]:
-        """Answer a message by the table; all randomness is of this step and of this message, whose SHA-256 is given."""
-        awaits, step_round, step = self._steps[type(self._state)]
+    def _step(self, message: bytes, request: bytes, stored: bytes | None = None) -> tuple[Any, bytes]:
+        """Answer a message by the table; all randomness is of this step and of this message, whose SHA-256 is given.
+
+        Args:
+            stored: the answer given before, on resuming: what was encapsulated to others cannot be drawn again.
+        """
+        step = self._steps[type(self._state)]
         try:
-            parsed = parse(message, awaits, self._setup, self._position, step_round, SERVER)
+            parsed = decode_awaited(step.awaits, message, self._setup, self._position, (step.round, SERVER))
         except VersionError:
             raise
         except DecodeError as error:
-            raise FaultyServerError(str(error), round=step_round, culprits=[SERVER]) from error
-        random = derive_key(self._memory.master, tags.STEP, self._setup.digest, step_round.encode(), request)
-        state, answer = step(self._state, parsed, random)
+            raise FaultyServerError(str(error), round=step.round, culprits=[SERVER]) from error
+        random = derive_key(self._memory.master, tags.STEP, self._setup.digest, step.round.encode(), request)
+        if stored is None or step.again is None:
+            state, answer = step.step(self._state, parsed, random)
+        else:
+            state, answer = step.again(self._state, parsed, random, stored)
         plan = self._setup.plan
         if isinstance(parsed, Survivors) and (plan.is_complete or plan.keys_draw_graph):
             survivors = everyone_in(self._setup, self._position, parsed)
@@ -222,7 +229,7 @@ class Client(OneCallAtATime):
         for message, stored in progress.answered:
             request = hashlib.sha256(message).digest()
             try:
-                state, answer = self._step(message, request)
+                state, answer = self._step(message, request, stored)
             except SecAggError as error:
                 raise (error if isinstance(error, PolicyError) else self._not_ours()) from error
             masked = hasattr(self._state, "contribution") and not hasattr(state, "contribution")
@@ -254,17 +261,3 @@ def _check_identity(setup: Setup, position: int, identity: Identity | None) -> N
     if identity.public != setup.identities[position]:
         msg = f"the roster pins another identity for client {setup.roster[position]!r}"
         raise PlanError(msg)
-
-
-def parse(
-    data: bytes, awaits: type[Message], setup: Setup, position: int, step_round: str, sender: ClientId
-) -> Message:
-    """Decode the one message that the current state awaits, on the channel of one client."""
-    if kind_of(data) != awaits.KIND:
-        text = f"sent message kind {data[1]} while {awaits.NAME} is awaited: early, late or repeated"
-        raise RemoteProtocolError(text, round=step_round, culprits=[sender])
-    message = decode(awaits, data, setup)
-    if message.client != position:
-        msg = f"this {awaits.NAME} belongs to another client's channel"
-        raise DecodeError(msg)
-    return message

@@ -15,6 +15,7 @@ from secagg import tags
 from secagg.errors import PlanError
 from secagg.params import DIGEST_BYTES, SESSION_BYTES, Directory, checked_id
 from secagg.primitives.graph import Graph, draw
+from secagg.primitives.kem import require_kem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,8 +48,8 @@ class Setup:
         keys: root of all advertised keys once `keyed` has bound it, and empty before.
 
     Raises:
-        PlanError: the roster does not match the plan, a value is out of range, identities are missing, or the server
-            would be trusted without saying so.
+        PlanError: the roster does not match the plan, a value is out of range, identities are missing, the server
+            would be trusted without saying so, or the plan needs ML-KEM and `cryptography` has none.
         TypeError: a client id is neither int nor str, the session not bytes, or the round not an integer.
     """
 
@@ -73,6 +74,8 @@ class Setup:
     ) -> None:
         """Check and sort the roster."""
         _check_trust(plan, roster, assume_honest_server=assume_honest_server)
+        if plan.key_agreement != "x25519":
+            require_kem()
         members = roster.members if isinstance(roster, Directory) else roster
         ids = tuple(sorted(map(checked_id, members), key=lambda i: (isinstance(i, str), i)))
         identities = tuple(roster.members[client] for client in ids) if isinstance(roster, Directory) else ()

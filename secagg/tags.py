@@ -49,6 +49,9 @@ COMMITTEE: Final = _label("committee")
 
 SEALING_PRIVATE_KEY: Final = _label("sealing-private-key")
 MASK_PRIVATE_KEY: Final = _label("mask-private-key")
+SEALING_KEM_SEED: Final = _label("sealing-kem-seed")
+MASK_KEM_SEED: Final = _label("mask-kem-seed")
+RECOVERY_KEY: Final = _label("recovery-key")
 SELF_MASK_SEED: Final = _label("self-mask-seed")
 SHAMIR_COEFFICIENTS: Final = _label("shamir-coefficients")
 STOCHASTIC_ROUNDING: Final = _label("stochastic-rounding")
@@ -80,6 +83,9 @@ SIGNED_SHARES: Final = _label("signed-shares")
 
 SEED_COMMITMENT: Final = _label("seed-commitment")
 """What a client publishes of its self-mask seed, so that a wrong reconstruction is noticed."""
+
+MASK_CONFIRMATION: Final = _label("mask-confirmation")
+"""What travels beside an encapsulated mask secret, so that another one is noticed."""
 
 SELF_MASK: Final = _label("self-mask")
 """Mask stream of one client."""

@@ -22,11 +22,16 @@ __all__ = ["ClientStep", "Protocol", "ServerStep", "diagrams", "protocol_of", "s
 
 
 class ClientStep(NamedTuple):
-    """In a state: the message awaited, the protocol round it opens, and the step that answers it."""
+    """In a state: the message awaited, the protocol round it opens, and the step that answers it.
+
+    `again`, if there is one, takes the answer given before besides, and gives that one: for a step that draws what it
+    cannot draw again.
+    """
 
     awaits: type[Message]
     round: str
     step: Callable[..., tuple[Any, Message]]
+    again: Callable[..., tuple[Any, Message]] | None = None
 
 
 class ServerStep(NamedTuple):
@@ -52,7 +57,9 @@ class Protocol(NamedTuple):
 
 _CLIENT_BEGINNING = {
     client_states.ClientState0: ClientStep(Invitation, "advertise_keys", client.client_advertise_keys),
-    client_states.ClientState1: ClientStep(messages.PeerKeys, "share_keys", client.client_share_keys),
+    client_states.ClientState1: ClientStep(
+        messages.PeerKeys, "share_keys", client.client_share_keys, again=client.client_share_keys_again
+    ),
     client_states.ClientState2: ClientStep(messages.PeerShares, "masked_input", client.client_masked_input),
 }
 _SERVER_BEGINNING = {

@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from secagg import tags
 from secagg.encoding.packing import packed_bytes
-from secagg.errors import DecodeError, VersionError
+from secagg.errors import DecodeError, RemoteProtocolError, VersionError
 from secagg.params import WIRE_VERSION
 
 if TYPE_CHECKING:
+    from secagg.params import ClientId
     from secagg.setups import Setup
 
-__all__ = ["Message", "VectorMessage", "decode", "encode", "kind_of"]
+__all__ = ["Message", "VectorMessage", "decode", "decode_awaited", "encode", "kind_of"]
 
 _CONTEXT = slice(2, 18)
 _CHECK_BYTES = 16
@@ -140,6 +141,25 @@ def decode(kind: type[M], data: bytes, setup: Setup) -> M:
     if issubclass(kind, VectorMessage):
         parsed = kind(parsed.client, body[len(body) - tail :])
     message: M = parsed
+    return message
+
+
+def decode_awaited(kind: type[M], data: bytes, setup: Setup, position: int, sender: tuple[str, ClientId]) -> M:
+    """Read the one message that a state awaits, on the channel of one client.
+
+    Args:
+        sender: the round, and whom to blame.
+    Raises:
+        TypeError, VersionError, DecodeError: as `decode`, or the message is another client's.
+        RemoteProtocolError: a message of another kind.
+    """
+    if kind_of(data) != kind.KIND:
+        text = f"sent message kind {data[1]} while {kind.NAME} is awaited: early, late or repeated"
+        raise RemoteProtocolError(text, round=sender[0], culprits=[sender[1]])
+    message = decode(kind, data, setup)
+    if message.client != position:
+        msg = f"this {kind.NAME} belongs to another client's channel"
+        raise DecodeError(msg)
     return message
 
 

@@ -96,7 +96,8 @@ def _dealt(stage: Stage, request: bytes, alter: Callable[[ShareKeys], dict[str, 
     said: ShareKeys = _said(stage, "share_keys", ShareKeys, request)
     fields = {"commitment": said.commitment, "sealed": said.sealed, "hashes": said.hashes} | alter(said)
     statement = shares_statement(stage.setup, said.client, fields["commitment"], fields["hashes"])
-    message = ShareKeys(client=said.client, signature=stage.liar.identity.sign(statement), **fields)
+    signature = stage.liar.identity.sign(statement)
+    message = ShareKeys(client=said.client, signature=signature, encapsulated=b"", envelope=b"", **fields)
     return [encode(message, stage.setup)]
 
 
@@ -107,13 +108,13 @@ def truncated_bundle(stage: Stage, request: bytes) -> Sequence[bytes]:
 
 def garbage_bundle(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Seal garbage to the victim."""
-    size = sealed_bytes(stage.setup)
+    size = sealed_bytes(stage.setup.plan)
     return _dealt(stage, request, lambda said: {"sealed": os.urandom(size) + said.sealed[size:]})
 
 
 def swapped_bundles(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Send the victim what is sealed to B."""
-    size = sealed_bytes(stage.setup)
+    size = sealed_bytes(stage.setup.plan)
     return _dealt(stage, request, lambda said: {"sealed": said.sealed[size : 2 * size] + said.sealed[size:]})
 
 
@@ -196,4 +197,4 @@ def garbage_reveal(stage: Stage, request: bytes) -> Sequence[bytes]:
 def other_secret(stage: Stage, request: bytes) -> Sequence[bytes]:
     """Reveal its share of the victim's mask key, though the victim survived."""
     other = stage.liar.shares[stage.at(VICTIM)][1]
-    return _revealed(stage, request, lambda entries: other + entries[entry_bytes(stage.setup) :])
+    return _revealed(stage, request, lambda entries: other + entries[entry_bytes(stage.setup.plan) :])

@@ -143,7 +143,7 @@ def _sum(stage: Stage, vectors: list[Words]) -> Words:
 
 def _revealed(stage: Stage) -> Iterator[tuple[str, bytes]]:
     """Yield every share that any client sent to the server, with its holder."""
-    size = entry_bytes(stage.setup)
+    size = entry_bytes(stage.setup.plan)
     for exchange in stage.exchanges:
         if kind_of(exchange.answer) == UnmaskShares.KIND:
             entries = decode(UnmaskShares, exchange.answer, stage.setup).entries

@@ -192,7 +192,8 @@ def survivors_after_withheld_keys(stage: Stage, _: Outbox) -> Outbox:
 
 def _altered_shares(stage: Stage, alter: Callable[[bytes], bytes]) -> Outbox:
     message = decode(PeerShares, stage.peer_shares(VICTIM, CLIENTS), stage.setup)
-    return {VICTIM: [encode(PeerShares(message.client, message.present, alter(message.sealed)), stage.setup)]}
+    altered = PeerShares(message.client, message.present, alter(message.sealed), message.encapsulated)
+    return {VICTIM: [encode(altered, stage.setup)]}
 
 
 def swapped_recipients(stage: Stage, _: Outbox) -> Outbox:
@@ -203,13 +204,13 @@ def swapped_recipients(stage: Stage, _: Outbox) -> Outbox:
 
 def garbage_shares(stage: Stage, _: Outbox) -> Outbox:
     """Hand the victim random bytes in place of what B sealed."""
-    size = sealed_bytes(stage.setup)
+    size = sealed_bytes(stage.setup.plan)
     return _altered_shares(stage, lambda sealed: os.urandom(size) + sealed[size:])
 
 
 def framed_dealer(stage: Stage, _: Outbox) -> Outbox:
     """Hand the victim another hash than B published."""
-    at = sealed_bytes(stage.setup)
+    at = sealed_bytes(stage.setup.plan)
     return _altered_shares(stage, lambda sealed: sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :])
 
 

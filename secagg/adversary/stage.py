@@ -34,6 +34,7 @@ from secagg.masking.messages import (
 )
 from secagg.masking.parties import bitmap_for, hashes_for, mask_of
 from secagg.params import ClientId, Plan
+from secagg.primitives.keys import KeyPair
 from secagg.rounds import invite
 from secagg.session import Client
 from secagg.setups import Setup, new_session
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from secagg.adversary.liar import Outbox
     from secagg.encoding.packing import Words
-    from secagg.primitives.keys import KeyPair
 
 __all__ = ["ALLY", "CLIENTS", "LIAR", "PLAN", "STEPS", "VICTIM", "Directory", "Exchange", "Puppet", "Stage"]
 
@@ -107,9 +107,9 @@ class Puppet:
 
     def receive(self, message: bytes) -> bytes:
         """Answer as an honest client in this state would."""
-        awaits, _, step = protocol_of("masking", "malicious").client[type(self.state)]
-        self.state, answer = step(self.state, decode(awaits, message, self.setup), os.urandom(32))
-        if isinstance(self.state, ClientState1):
+        step = protocol_of("masking", "malicious").client[type(self.state)]
+        self.state, answer = step.step(self.state, decode(step.awaits, message, self.setup), os.urandom(32))
+        if isinstance(self.state, ClientState1) and isinstance(self.state.mask, KeyPair):
             self.mask_keys.append(self.state.mask)
         if isinstance(self.state, ClientState3):
             self.shares = self.state.entries
@@ -247,7 +247,7 @@ class Stage:
         """Tell a client that these shared their secrets, and hand it what they sealed to it: those that it knows."""
         known = [peer for peer in self.peers(client, among) if self.acquainted(client, peer)]
         bundles = b"".join(self.bundle(peer, client) for peer in known)
-        return encode(PeerShares(self.at(client), self.bitmap(client, known), bundles), self.setup)
+        return encode(PeerShares(self.at(client), self.bitmap(client, known), bundles, b""), self.setup)
 
     def survivors(self, client: str, among: Iterable[str]) -> bytes:
         """Tell a client that these survived."""
@@ -268,7 +268,7 @@ class Stage:
         """Cut what one client sealed to another, with its hashes, out of what it sent."""
         told = self.told(PeerKeys, "share_keys", sender)
         message = self.said(ShareKeys, "share_keys", sender)
-        sealed = cut(message.sealed, sealed_bytes(self.setup), len(told), "sealed bundles")
+        sealed = cut(message.sealed, sealed_bytes(self.setup.plan), len(told), "sealed bundles")
         advertised = mask_of(self.setup, [*told, self.at(sender)])
         at = self.at(recipient)
         return sealed[told.index(at)] + hashes_for(self.setup, advertised, message.hashes, self.at(sender), at)

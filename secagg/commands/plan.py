@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secagg.cli import GraphChoice, fail
+from secagg.cli import GraphChoice, KeyAgreementChoice, fail
 
 if TYPE_CHECKING:
     from secagg.params import Plan
@@ -39,6 +39,9 @@ def plan_command(
         int | None,
         typer.Option(help="Identities that the server picks the clients from: all its corrupted ones may be picked."),
     ] = None,
+    key_agreement: Annotated[
+        KeyAgreementChoice, typer.Option(help="How keys are agreed on; with ML-KEM, recorded traffic outlives X25519.")
+    ] = KeyAgreementChoice.x25519,
     rounds: Annotated[int, typer.Option(help="Rounds over which privacy must hold.")] = 1,
     security_bits: Annotated[int, typer.Option(help="Privacy may fail with odds of 2^-BITS over all rounds.")] = 40,
     correctness_bits: Annotated[int, typer.Option(help="A round may fail with odds of 2^-BITS.")] = 20,
@@ -76,6 +79,7 @@ def plan_command(
             graph=graph.value,
             server=server.value,
             directory=directory,
+            key_agreement=key_agreement.value,
             security_bits=security_bits,
             correctness_bits=correctness_bits,
             rounds=rounds,

@@ -4,7 +4,7 @@ A state is used once; `secagg.Client` sees to that. On any error the old state s
 
 The sealing pair opens shares and is never shared or revealed; the mask pair's private key is Shamir-shared so that
 neighbours can help remove a dropout's masks. They are independent, so that rebuilding a dropout's mask key opens
-nothing that was sealed.
+nothing that was sealed. Where keys are hybrid (`hybrid`), the key of an envelope that holds the mask pair is shared.
 
 Against a malicious server, public keys are signed by identities the caller pinned, and before a client reveals any
 share it sees t signatures over the very same survivors, keys and model that it signed itself. As 2t > n + c, no two
@@ -26,6 +26,14 @@ from secagg.encoding.packing import pack, reduce
 from secagg.errors import SERVER, DecodeError, FaultyServerError, LocalProtocolError, SuspectedPeerError, ThresholdError
 from secagg.identity import verify_signature
 from secagg.masking.client_states import ClientState0, ClientState1, ClientState2, ClientState3, ClientState4, Peer
+from secagg.masking.hybrid import (
+    KemParts,
+    derive_pair,
+    escrow,
+    halves,
+    received,
+    recovery_key,
+)
 from secagg.masking.messages import (
     SALT_BYTES,
     SIGNATURE_BYTES,
@@ -40,16 +48,16 @@ from secagg.masking.messages import (
     UnmaskShares,
     cut,
     entry_bytes,
-    from_bitmap,
     hashes_bytes,
+    is_hybrid,
     keys_bytes,
-    proof_bytes,
     sealed_bytes,
     signers_of,
     told_of,
 )
 from secagg.masking.parties import mask_of
-from secagg.masking.streams import pairwise_mask_key, position_bytes, seed_commitment, self_mask_key
+from secagg.masking.reading import cut_entries, keyed, named, require_enough, require_subset, vouched_keys
+from secagg.masking.streams import channel, pairwise_mask_key, sealing_key, seed_commitment, self_mask_key
 from secagg.masking.transcript import (
     consistency_statement,
     digest_of_keys,
@@ -59,17 +67,14 @@ from secagg.masking.transcript import (
     shares_statement,
 )
 from secagg.primitives.aead import open_sealed, seal
-from secagg.primitives.keys import KEY_BYTES, KeyPair, check_public, derive_key
-from secagg.primitives.merkle import NODE_BYTES, root_of
+from secagg.primitives.keys import derive_key
 from secagg.primitives.prg import add_masks, keystream
 from secagg.primitives.shamir import SHARE_BYTES, shares_from_bytes, split
 from secagg.rounds import accept_invitation, to_vector
+from secagg.wire import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
+    from secagg.masking.hybrid import PlanKeyPair
     from secagg.rounds import Invitation
     from secagg.setups import Setup
 
@@ -78,8 +83,10 @@ __all__ = [
     "client_consistency_check",
     "client_masked_input",
     "client_share_keys",
+    "client_share_keys_again",
     "client_unmask",
     "client_unmask_agreed",
+    "incoming",
 ]
 
 
@@ -95,8 +102,8 @@ def client_advertise_keys(
     """
     setup = state.setup
     accept_invitation(setup, message, "advertise_keys")
-    sealing = KeyPair.from_private(derive_key(random, tags.SEALING_PRIVATE_KEY, setup.digest))
-    mask = KeyPair.from_private(derive_key(random, tags.MASK_PRIVATE_KEY, setup.digest))
+    sealing = derive_pair(setup, random, tags.SEALING_PRIVATE_KEY, tags.SEALING_KEM_SEED)
+    mask = derive_pair(setup, random, tags.MASK_PRIVATE_KEY, tags.MASK_KEM_SEED)
     signature = b""
     if state.identity is not None:
         signature = state.identity.sign(keys_statement(setup, state.position, sealing.public, mask.public))
@@ -108,25 +115,48 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
     """Round 1: share the self-mask seed and the mask key among self and neighbours, sealed to each.
 
     Args:
-        random: 32 fresh bytes.
+        random: 32 fresh bytes; where keys are hybrid, encapsulation draws from the operating system besides.
     Raises:
         FaultyServerError: malformed, a key that is repeated, ours, not a valid point, or not signed by its owner, or
             a root of all keys that ours are not under.
         ThresholdError: fewer than t share holders advertised keys.
     """
-    setup, me = _keyed(state, message.proof), state.position
-    present = _named(message.present, setup.graph.neighbours(me), "share_keys")
-    keys = _cut(message.keys, keys_bytes(setup), present, "share_keys")
-    public = {peer: _vouched_keys(setup, peer, entry) for peer, entry in zip(present, keys, strict=True)}
-    _require_holders(present, setup, "share holders that advertised keys")
-    everyone = [key for pair in public.values() for key in pair] + [state.sealing.public, state.mask.public]
+    return _share_keys(state, message, random, None)
+
+
+def client_share_keys_again(
+    state: ClientState1, message: PeerKeys, random: bytes, stored: bytes
+) -> tuple[ClientState2, ShareKeys]:
+    """Round 1 once more, resuming: what was encapsulated cannot be drawn again, and is recalled from the stored answer.
+
+    Args:
+        stored: the frame that answered this message before, with the same randomness.
+    Raises:
+        DecodeError: it is not that.
+        FaultyServerError, ThresholdError: as above.
+    """
+    return _share_keys(state, message, random, decode(ShareKeys, stored, state.setup))
+
+
+def _share_keys(
+    state: ClientState1, message: PeerKeys, random: bytes, sent: ShareKeys | None
+) -> tuple[ClientState2, ShareKeys]:
+    setup, me = keyed(state, message.proof), state.position
+    present = named(message.present, setup.graph.neighbours(me), "share_keys")
+    keys = cut_entries(message.keys, keys_bytes(setup.plan), present, "share_keys")
+    public = {peer: vouched_keys(setup, peer, entry) for peer, entry in zip(present, keys, strict=True)}
+    require_enough(present, setup, "share holders that advertised keys")
+    whole = [key for pair in public.values() for key in pair] + [state.sealing.public, state.mask.public]
+    everyone = [half for key in whole for half in halves(setup.plan, key)]
     if len(set(everyone)) != len(everyone):
         text = "a public key appears twice"
         raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
     seed = derive_key(random, tags.SELF_MASK_SEED, setup.digest)
+    recovery = recovery_key(setup, random, state.mask)
+    parts, envelope = escrow(state, public, recovery, sent)
     holders = sorted([*present, me])
     shares = split(
-        [seed, state.mask.private_bytes()],
+        [seed, recovery],
         np.array(holders, dtype=np.uint64) + np.uint64(1),
         t=setup.plan.threshold,
         random=derive_key(random, tags.SHAMIR_COEFFICIENTS, setup.digest),
@@ -142,19 +172,26 @@ def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> 
         if holder == me:
             own_entry = entries[0]
             continue
-        sealing_key, mask_key = public[holder]
-        secret = _agree(state.sealing, sealing_key, "share_keys")
-        outgoing = _sealing_key(secret, setup, (me, state.sealing.public), (holder, sealing_key))
-        incoming = _sealing_key(secret, setup, (holder, sealing_key), (me, state.sealing.public))
-        sealed.append(seal(outgoing, b"".join(entries), associated_data=_channel(setup, me, holder)))
-        peers[holder] = Peer(mask_key, incoming)
+        theirs, mask_key = public[holder]
+        secret = _agree(state.sealing, theirs, "share_keys")
+        peers[holder] = Peer(theirs, mask_key, secret, parts.mask.get(holder, b""))
+        outgoing = secret + parts.sealing.get(holder, b"")
+        key = sealing_key(setup, outgoing, (me, state.sealing.public), (holder, theirs))
+        where = channel(setup, me, holder, parts.entries.get(holder, b""))
+        sealed.append(seal(key, b"".join(entries), associated_data=where))
     advertised = {peer: sealing + mask for peer, (sealing, mask) in public.items()}
     known = digest_of_keys(setup, advertised | {me: state.sealing.public + state.mask.public})
-    following = ClientState2(setup, me, state.contribution, state.identity, known, state.mask, seed, own_entry, peers)
+    following = ClientState2(
+        setup, me, state.contribution, state.identity, known, state.sealing, state.mask, seed, own_entry, peers
+    )
     commitment, published, signature = seed_commitment(setup, me, seed), b"".join(hashes), b""
+    bundles, encapsulated = b"".join(sealed), parts.encapsulated
+    if sent is not None and is_hybrid(setup.plan):  # bundles were sealed under secrets that are gone
+        bundles, encapsulated = sent.sealed, sent.encapsulated
     if state.identity is not None:
-        signature = state.identity.sign(shares_statement(setup, me, commitment, published))
-    return following, ShareKeys(me, commitment, b"".join(sealed), published, signature)
+        statement = shares_statement(setup, me, commitment, published, encapsulated, envelope)
+        signature = state.identity.sign(statement)
+    return following, ShareKeys(me, commitment, bundles, published, signature, encapsulated, envelope)
 
 
 def client_masked_input(state: ClientState2, message: PeerShares, random: bytes) -> tuple[ClientState3, MaskedInput]:
@@ -170,20 +207,22 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     """
     del random
     setup, me = state.setup, state.position
-    told = _named(message.present, told_of(setup, me), "masked_input")
+    told = named(message.present, told_of(setup, me), "masked_input")
     neighbours = set(setup.graph.neighbours(me).tolist())
     present = [peer for peer in told if peer in neighbours]
-    bundles = _cut(message.sealed, sealed_bytes(setup) + hashes_bytes(setup), present, "masked_input")
-    _require_subset(present, state.peers, "masked_input", "advertise keys")
-    _require_holders(present, setup, "share holders that shared their secrets")
-    entries = {peer: _open(state, peer, bundle) for peer, bundle in zip(present, bundles, strict=True)}
+    bundles = cut_entries(message.sealed, sealed_bytes(setup.plan) + hashes_bytes(setup.plan), present, "masked_input")
+    require_subset(present, state.peers, "masked_input", "advertise keys")
+    require_enough(present, setup, "share holders that shared their secrets")
+    parts = received(setup, me, present, message, (state.sealing, state.mask))
+    entries = {peer: _open(state, peer, bundle, parts) for peer, bundle in zip(present, bundles, strict=True)}
     y = to_vector(state.contribution, setup.plan)
     shared = mask_of(setup, [me, *told])
     masks = [(self_mask_key(setup, me, state.self_mask_seed), 1)]
     for peer in present:
-        secret = _agree(state.mask, state.peers[peer].mask_key, "masked_input")
-        mine, theirs = (me, state.mask.public), (peer, state.peers[peer].mask_key)
-        masks.append(pairwise_mask_key(setup, mine, theirs, secret, shared=shared_by(setup, shared)))
+        theirs = state.peers[peer]
+        secret = _agree(state.mask, theirs.mask_key, "masked_input") + parts.mask.get(peer, theirs.mask_part)
+        pair = (me, state.mask.public), (peer, theirs.mask_key)
+        masks.append(pairwise_mask_key(setup, *pair, secret, shared=shared_by(setup, shared)))
     add_masks(y, masks)
     reduce(y, setup.plan.modulus_bits)
     following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, entries, shared)
@@ -241,8 +280,8 @@ def client_unmask_agreed(state: ClientState4, message: PeerSignatures, random: b
     del random
     setup, me = state.setup, state.position
     committee, needed = signers_of(setup, me)
-    signers = _named(message.present, committee, "unmask")
-    signatures = _cut(message.signatures, SIGNATURE_BYTES, signers, "unmask")
+    signers = named(message.present, committee, "unmask")
+    signatures = cut_entries(message.signatures, SIGNATURE_BYTES, signers, "unmask")
     if not state.alive[signers].all():
         text = "the server names a client that did not survive"
         raise FaultyServerError(text, round="unmask", culprits=[SERVER])
@@ -261,12 +300,12 @@ def client_unmask_agreed(state: ClientState4, message: PeerSignatures, random: b
 def _survivors(state: ClientState3, message: Survivors, step: str) -> list[int]:
     """Read who survived, and refuse those that cannot have, or too few."""
     setup = state.setup
-    survivors = _named(message.present, told_of(setup, state.position), step)
+    survivors = named(message.present, told_of(setup, state.position), step)
     if not state.shared[survivors].all():
         text = "the server names a client that did not share their secrets"
         raise FaultyServerError(text, round=step, culprits=[SERVER])
     holders = [peer for peer in survivors if peer in state.entries]
-    _require_holders(holders, setup, "share holders that survive")
+    require_enough(holders, setup, "share holders that survive")
     if setup.plan.keys_draw_graph and len(survivors) + 1 < setup.plan.least_survivors:
         what = "clients that delivered a masked input"
         raise ThresholdError(needed=setup.plan.least_survivors, survivors=len(survivors) + 1, what=what)
@@ -290,33 +329,7 @@ def _salts(setup: Setup, random: bytes, holders: int) -> list[tuple[bytes, bytes
     return list(zip(pieces[::2], pieces[1::2], strict=True))
 
 
-def _vouched_keys(setup: Setup, peer: int, entry: bytes) -> tuple[bytes, bytes]:
-    """Cut a peer's two public keys out of an entry, once its identity's signature over them holds."""
-    sealing_key, mask_key, signature = entry[:KEY_BYTES], entry[KEY_BYTES : 2 * KEY_BYTES], entry[2 * KEY_BYTES :]
-    try:
-        check_public(mask_key)  # the sealing key is used at once, and refused then
-    except ValueError as error:
-        text = "a public key is not a valid X25519 point"
-        raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
-    if setup.plan.server == "malicious":
-        try:
-            verify_signature(setup.identities[peer], keys_statement(setup, peer, sealing_key, mask_key), signature)
-        except DecodeError as error:
-            text = f"the public keys of {setup.roster[peer]!r} are not signed by its identity"
-            raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
-    return sealing_key, mask_key
-
-
-def _sealing_key(secret: bytes, setup: Setup, sender: tuple[int, bytes], recipient: tuple[int, bytes]) -> bytes:
-    context = [part for position, public in (sender, recipient) for part in (position_bytes(position), public)]
-    return derive_key(secret, tags.SEALED_SHARE, setup.digest, *context)
-
-
-def _channel(setup: Setup, sender: int, recipient: int) -> bytes:
-    return setup.digest + position_bytes(sender) + position_bytes(recipient)
-
-
-def _agree(pair: KeyPair, public: bytes, step: str) -> bytes:
+def _agree(pair: PlanKeyPair, public: bytes, step: str) -> bytes:
     try:
         return pair.agree(public)
     except ValueError as error:
@@ -324,13 +337,14 @@ def _agree(pair: KeyPair, public: bytes, step: str) -> bytes:
         raise FaultyServerError(text, round=step, culprits=[SERVER]) from error
 
 
-def _open(state: ClientState2, peer: int, bundle: bytes) -> tuple[bytes, bytes]:
+def _open(state: ClientState2, peer: int, bundle: bytes, parts: KemParts) -> tuple[bytes, bytes]:
     """Open a peer's bundle: its two entries, checked against the hashes that it published."""
     setup, me = state.setup, state.position
-    sealed, hashes = bundle[: sealed_bytes(setup)], bundle[sealed_bytes(setup) :]
+    sealed, hashes = bundle[: sealed_bytes(setup.plan)], bundle[sealed_bytes(setup.plan) :]
+    key, where = incoming(state, peer, parts)
     try:
-        opened = open_sealed(state.peers[peer].incoming, sealed, associated_data=_channel(setup, peer, me))
-        first, second = cut(opened, entry_bytes(setup), 2, "shares")
+        opened = open_sealed(key, sealed, associated_data=where)
+        first, second = cut(opened, entry_bytes(setup.plan), 2, "shares")
         for entry in (first, second):
             shares_from_bytes(entry[:SHARE_BYTES])
     except DecodeError as error:
@@ -342,43 +356,9 @@ def _open(state: ClientState2, peer: int, bundle: bytes) -> tuple[bytes, bytes]:
     return first, second
 
 
-def _keyed(state: ClientState1, proof: bytes) -> Setup:
-    """Bind the root that the server commits to, if the graph is drawn from it and our own keys are under it."""
-    setup, me = state.setup, state.position
-    if len(proof) != proof_bytes(setup.plan):
-        text = f"expected a root and a path of {proof_bytes(setup.plan)} bytes, got {len(proof)}"
-        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
-    if not setup.plan.keys_draw_graph:
-        return setup
-    root, path = proof[:NODE_BYTES], proof[NODE_BYTES:]
-    if root_of(setup.plan.clients, me, state.sealing.public + state.mask.public, path) != root:
-        text = "the server commits to keys that ours are not among"
-        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
-    return setup.keyed(root)
-
-
-def _named(bitmap: bytes, clients: NDArray[np.int64], step: str) -> list[int]:
-    """Read which clients a message names; blame the server for what does not fit."""
-    try:
-        return from_bitmap(bitmap, clients)
-    except DecodeError as error:
-        raise FaultyServerError(str(error), round=step, culprits=[SERVER]) from error
-
-
-def _cut(data: bytes, size: int, present: list[int], step: str) -> Sequence[bytes]:
-    """Cut one entry for each client that a message names; blame the server for what does not fit."""
-    try:
-        return cut(data, size, len(present), "entries")
-    except DecodeError as error:
-        raise FaultyServerError(str(error), round=step, culprits=[SERVER]) from error
-
-
-def _require_subset(present: list[int], known: Mapping[int, object], step: str, what: str) -> None:
-    if not known.keys() >= set(present):
-        text = f"the server names a client that did not {what}"
-        raise FaultyServerError(text, round=step, culprits=[SERVER])
-
-
-def _require_holders(present: list[int], setup: Setup, what: str) -> None:
-    if len(present) + 1 < setup.plan.threshold:
-        raise ThresholdError(needed=setup.plan.threshold, survivors=len(present) + 1, what=what)
+def incoming(state: ClientState2, peer: int, parts: KemParts) -> tuple[bytes, bytes]:
+    """Return the key that a peer seals its bundle to this client under, and what the bundle is bound to."""
+    setup, me, theirs = state.setup, state.position, state.peers[peer]
+    secret = theirs.secret + parts.sealing.get(peer, b"")
+    key = sealing_key(setup, secret, (peer, theirs.sealing_key), (me, state.sealing.public))
+    return key, channel(setup, peer, me, parts.entries.get(peer, b""))

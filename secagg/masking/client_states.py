@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from secagg.identity import Identity
-    from secagg.primitives.keys import KeyPair
+    from secagg.masking.hybrid import PlanKeyPair
     from secagg.rounds import Contribution
     from secagg.setups import Setup
 
@@ -19,10 +19,19 @@ __all__ = ["ClientState0", "ClientState1", "ClientState2", "ClientState3", "Clie
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Peer:
-    """A neighbour's public keys and the single-use keys agreed with it."""
+    """A neighbour's public keys and what was agreed with it.
 
+    Attributes:
+        sealing_key, mask_key: its public keys.
+        secret: 32 bytes, the X25519 agreement of the sealing keys.
+        mask_part: where keys are hybrid and its position is the higher one, what joins the X25519 secret of the mask
+            keys: the KEM secret encapsulated to it and the ciphertext. From a lower one it is still to come.
+    """
+
+    sealing_key: bytes
     mask_key: bytes
-    incoming: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+    mask_part: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +56,8 @@ class ClientState1:
     position: int
     contribution: Contribution = field(repr=False)
     identity: Identity | None = field(repr=False)
-    sealing: KeyPair = field(repr=False)
-    mask: KeyPair = field(repr=False)
+    sealing: PlanKeyPair = field(repr=False)
+    mask: PlanKeyPair = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +75,8 @@ class ClientState2:
     contribution: Contribution = field(repr=False)
     identity: Identity | None = field(repr=False)
     keys: bytes
-    mask: KeyPair = field(repr=False)
+    sealing: PlanKeyPair = field(repr=False)
+    mask: PlanKeyPair = field(repr=False)
     self_mask_seed: bytes = field(repr=False)
     own_entry: bytes = field(repr=False)
     peers: dict[int, Peer] = field(repr=False)

@@ -12,6 +12,7 @@ import numpy as np
 
 from secagg.errors import DecodeError
 from secagg.primitives.aead import TAG_BYTES
+from secagg.primitives.kem import KEM_CIPHERTEXT_BYTES, KEM_PUBLIC_BYTES, KEM_SECRET_BYTES, KEM_SEED_BYTES
 from secagg.primitives.keys import KEY_BYTES
 from secagg.primitives.merkle import NODE_BYTES, path_bytes
 from secagg.primitives.shamir import SHARE_BYTES
@@ -45,7 +46,8 @@ class AdvertiseKeys(Message, frozen=True):
     """Client -> server, round advertise_keys.
 
     Attributes:
-        sealing_key, mask_key: the client's two fresh public keys, 32 bytes each.
+        sealing_key, mask_key: the client's two fresh public keys: X25519, 32 bytes each, followed by ML-KEM-768, 1184
+            bytes, where keys are hybrid.
         signature: of its identity over them, 64 bytes; empty where the server is assumed honest.
         model: digest of the model it was given, 32 bytes or none, so that an honest server notices a stale one in time.
     """
@@ -61,7 +63,7 @@ class AdvertiseKeys(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return keys_bytes(setup) + HASH_BYTES
+        return keys_bytes(setup.plan) + HASH_BYTES
 
 
 class PeerKeys(Message, frozen=True):
@@ -69,7 +71,7 @@ class PeerKeys(Message, frozen=True):
 
     Attributes:
         present: bitmap over the recipient's neighbours.
-        keys: per present neighbour, sealing key then mask key, 64 bytes, and the 64-byte signature if there is one.
+        keys: per present neighbour, sealing key then mask key, and the 64-byte signature if there is one.
         proof: where the graph is drawn from the keys, the root of all of them and the path from the recipient's own;
             empty elsewhere.
     """
@@ -84,7 +86,8 @@ class PeerKeys(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return proof_bytes(setup.plan) + bitmap_bytes(setup.plan.degree) + keys_bytes(setup) * setup.plan.degree
+        plan, k = setup.plan, setup.plan.degree
+        return proof_bytes(plan) + bitmap_bytes(k) + keys_bytes(plan) * k
 
 
 class ShareKeys(Message, frozen=True):
@@ -96,6 +99,10 @@ class ShareKeys(Message, frozen=True):
             the mask key), sealed.
         hashes: against a malicious server, 64 bytes per share holder, this client included: of its two entries.
         signature: of its identity over commitment and hashes, 64 bytes; empty like `hashes` otherwise.
+        encapsulated: where keys are hybrid, per recipient of a bundle the 1088-byte ciphertext to its sealing key;
+            then, per recipient of a higher position, the ciphertext to its mask key and a 32-byte confirmation.
+        envelope: where keys are hybrid, the mask pair and the secrets encapsulated to mask keys, sealed under the key
+            that is shared in the mask key's place.
     """
 
     KIND: ClassVar[int] = 4
@@ -105,12 +112,15 @@ class ShareKeys(Message, frozen=True):
     sealed: bytes
     hashes: bytes
     signature: bytes
+    encapsulated: bytes
+    envelope: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        k = setup.plan.degree
-        return HASH_BYTES + sealed_bytes(setup) * k + hashes_bytes(setup) * (k + 1) + signature_bytes(setup)
+        plan, k = setup.plan, setup.plan.degree
+        escrow = encapsulated_bytes(plan, k, k) + envelope_bytes(plan, k)
+        return HASH_BYTES + sealed_bytes(plan) * k + hashes_bytes(plan) * (k + 1) + signature_bytes(plan) + escrow
 
 
 class PeerShares(Message, frozen=True):
@@ -120,6 +130,8 @@ class PeerShares(Message, frozen=True):
         present: bitmap over the recipient's neighbours; over everyone else where the graph is drawn from the keys.
         sealed: per present neighbour, the bundle it sealed to the recipient, and the hashes of its two entries if there
             are any.
+        encapsulated: where keys are hybrid, per present neighbour the ciphertext to the recipient's sealing key; then,
+            per present neighbour of a lower position, the ciphertext to its mask key and the confirmation.
     """
 
     KIND: ClassVar[int] = 5
@@ -127,11 +139,13 @@ class PeerShares(Message, frozen=True):
 
     present: bytes
     sealed: bytes
+    encapsulated: bytes
 
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return told_bytes(setup.plan) + (sealed_bytes(setup) + hashes_bytes(setup)) * setup.plan.degree
+        plan, k = setup.plan, setup.plan.degree
+        return told_bytes(plan) + (sealed_bytes(plan) + hashes_bytes(plan)) * k + encapsulated_bytes(plan, k, k)
 
 
 class MaskedInput(VectorMessage, frozen=True):
@@ -172,7 +186,7 @@ class ConsistencyCheck(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return signature_bytes(setup)
+        return signature_bytes(setup.plan)
 
 
 class PeerSignatures(Message, frozen=True):
@@ -193,7 +207,7 @@ class PeerSignatures(Message, frozen=True):
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
         signers = setup.plan.degree + 1
-        return bitmap_bytes(signers) + signature_bytes(setup) * signers
+        return bitmap_bytes(signers) + signature_bytes(setup.plan) * signers
 
 
 class UnmaskShares(Message, frozen=True):
@@ -212,32 +226,59 @@ class UnmaskShares(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return entry_bytes(setup) * (setup.plan.degree + 1)
+        return entry_bytes(setup.plan) * (setup.plan.degree + 1)
 
 
-def signature_bytes(setup: Setup) -> int:
+def signature_bytes(plan: Plan) -> int:
     """Return the length of a signature: 0 where the server is assumed honest."""
-    return SIGNATURE_BYTES if setup.plan.server == "malicious" else 0
+    return SIGNATURE_BYTES if plan.server == "malicious" else 0
 
 
-def entry_bytes(setup: Setup) -> int:
+def entry_bytes(plan: Plan) -> int:
     """Return the length of one share and its salt, if there is one."""
-    return SHARE_BYTES + (SALT_BYTES if setup.plan.server == "malicious" else 0)
+    return SHARE_BYTES + (SALT_BYTES if plan.server == "malicious" else 0)
 
 
-def sealed_bytes(setup: Setup) -> int:
+def sealed_bytes(plan: Plan) -> int:
     """Return the length of one peer's two entries, sealed."""
-    return 2 * entry_bytes(setup) + TAG_BYTES
+    return 2 * entry_bytes(plan) + TAG_BYTES
 
 
-def hashes_bytes(setup: Setup) -> int:
+def hashes_bytes(plan: Plan) -> int:
     """Return the length of the hashes of one peer's two entries: 0 where the server is assumed honest."""
-    return 2 * HASH_BYTES if setup.plan.server == "malicious" else 0
+    return 2 * HASH_BYTES if plan.server == "malicious" else 0
 
 
-def keys_bytes(setup: Setup) -> int:
+def keys_bytes(plan: Plan) -> int:
     """Return the length of one client's public keys and their signature."""
-    return 2 * KEY_BYTES + signature_bytes(setup)
+    return 2 * key_bytes(plan) + signature_bytes(plan)
+
+
+def is_hybrid(plan: Plan) -> bool:
+    """Return whether keys are agreed on by X25519 and ML-KEM-768 together."""
+    return plan.key_agreement == "x25519+ml-kem-768"
+
+
+def key_bytes(plan: Plan) -> int:
+    """Return the length of one public key."""
+    return KEY_BYTES + (KEM_PUBLIC_BYTES if is_hybrid(plan) else 0)
+
+
+def mask_entry_bytes(plan: Plan) -> int:
+    """Return the length of what one client sends to another's mask key: ciphertext and confirmation."""
+    return KEM_CIPHERTEXT_BYTES + HASH_BYTES if is_hybrid(plan) else 0
+
+
+def encapsulated_bytes(plan: Plan, bundles: int, masks: int) -> int:
+    """Return the length of the ciphertexts of so many bundles and of so many mask entries."""
+    return KEM_CIPHERTEXT_BYTES * bundles + mask_entry_bytes(plan) * masks if is_hybrid(plan) else 0
+
+
+def envelope_bytes(plan: Plan, masks: int) -> int:
+    """Return the length of the envelope of a client that sends so many mask entries."""
+    if not is_hybrid(plan):
+        return 0
+    return KEY_BYTES + KEM_SEED_BYTES + KEM_SECRET_BYTES * masks + TAG_BYTES
 
 
 def bitmap_bytes(clients: int) -> int:

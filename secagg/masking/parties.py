@@ -55,7 +55,7 @@ def told_for(setup: Setup, client: int, members: NDArray[np.bool_]) -> bytes:
 
 def hashes_for(setup: Setup, advertised: NDArray[np.bool_], hashes: bytes, dealer: int, holder: int) -> bytes:
     """Cut a dealer's hashes for one holder out of all that it published, which run over its holders with keys."""
-    size = hashes_bytes(setup)
+    size = hashes_bytes(setup.plan)
     neighbours = setup.graph.neighbours(dealer)
     before = neighbours[: np.searchsorted(neighbours, holder)]
     at = size * (int(advertised[before].sum()) + (dealer < holder))

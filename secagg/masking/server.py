@@ -18,6 +18,7 @@ import numpy as np
 
 from secagg.encoding.packing import Words, add_packed, word_dtype
 from secagg.errors import DecodeError, RemoteProtocolError, SuspectedPeerError, ThresholdError
+from secagg.masking.hybrid import Escrow, check_escrow, check_public_key, halves, route_encapsulated
 from secagg.masking.messages import (
     HASH_BYTES,
     AdvertiseKeys,
@@ -47,7 +48,6 @@ from secagg.masking.transcript import (
     shares_statement,
 )
 from secagg.masking.unmasking import ServerState4, ServerState5, owners_to_rebuild
-from secagg.primitives.keys import KEY_BYTES, KeyPair
 from secagg.primitives.merkle import MerkleTree
 from secagg.rounds import Outbox, invite
 
@@ -72,9 +72,6 @@ __all__ = [
     "server_open",
     "server_share_keys",
 ]
-
-_PROBE = KeyPair.from_private(bytes(KEY_BYTES))
-"""A key everybody knows: agreeing with it shows whether a point has low order, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +115,7 @@ class ServerState3:
         keys, advertised: as before.
         commitments: to their self-mask seeds, by position.
         hashes: of their shares, by position: 64 bytes per holder; empty where the server is assumed honest.
+        escrows: what explains their masks once shares open it, by position; nobody's where keys are X25519 alone.
         shared: (n,) bool, who they are.
         total: (length,) words, the running sum; owned by this state and moved on.
     """
@@ -127,6 +125,7 @@ class ServerState3:
     advertised: NDArray[np.bool_]
     commitments: Mapping[int, bytes]
     hashes: Mapping[int, bytes]
+    escrows: Mapping[int, Escrow]
     shared: NDArray[np.bool_]
     total: Words = field(repr=False)
 
@@ -156,20 +155,21 @@ def server_check_keys(state: ServerState1, message: AdvertiseKeys) -> None:
         check_signature(setup, message.client, statement, message.signature, "advertise_keys")
     elif message.signature:
         raise faulty(setup, message.client, "a signature where none is asked for", "advertise_keys")
-    if message.sealing_key == message.mask_key:
+    parts = [half for key in keys for half in halves(setup.plan, key)]
+    if len(set(parts)) != len(parts):
         raise faulty(setup, message.client, "one key for sealing and for masks", "advertise_keys")
-    for key in keys:
+    for key in parts:
         if key in state.owners:
             culprits = [setup.roster[client] for client in sorted((message.client, state.owners[key]))]
             text = "two clients advertised the same public key"
             raise SuspectedPeerError(text, round="advertise_keys", culprits=culprits)
     try:
         for key in keys:
-            _PROBE.agree(key)
+            check_public_key(setup.plan, key)
     except ValueError as error:
-        text = "a public key is not a valid X25519 point"
+        text = f"a public key is not a valid {' with an '.join(('X25519 point', 'ML-KEM-768 key')[: len(parts) // 2])}"
         raise faulty(setup, message.client, text, "advertise_keys") from error
-    state.owners.update(dict.fromkeys(keys, message.client))
+    state.owners.update(dict.fromkeys(parts, message.client))
 
 
 def server_advertise_keys(state: ServerState1, inbox: Mapping[int, AdvertiseKeys]) -> tuple[ServerState2, Outbox]:
@@ -195,7 +195,7 @@ def server_advertise_keys(state: ServerState1, inbox: Mapping[int, AdvertiseKeys
 
 
 def server_check_shares(state: ServerState2, message: ShareKeys) -> None:
-    """Refuse a malformed commitment, and a number of sealed bundles or hashes other than that of their recipients.
+    """Refuse a malformed commitment or envelope, and other than one bundle, hash and ciphertext per recipient.
 
     Raises:
         FaultyClientError: so, or not signed by its identity.
@@ -205,12 +205,14 @@ def server_check_shares(state: ServerState2, message: ShareKeys) -> None:
         raise faulty(setup, client, f"a commitment has {HASH_BYTES} bytes", "share_keys")
     recipients = peers_among(setup, client, state.advertised)
     try:
-        cut(message.sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
-        cut(message.hashes, hashes_bytes(setup), len(recipients) + 1, "pairs of hashes")
+        cut(message.sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
+        cut(message.hashes, hashes_bytes(setup.plan), len(recipients) + 1, "pairs of hashes")
+        check_escrow(setup.plan, message, recipients)
     except DecodeError as error:
         raise faulty(setup, client, str(error), "share_keys") from error
     if setup.plan.server == "malicious":
-        statement = shares_statement(setup, client, message.commitment, message.hashes)
+        said = (message.commitment, message.hashes, message.encapsulated, message.envelope)
+        statement = shares_statement(setup, client, *said)
         check_signature(setup, client, statement, message.signature, "share_keys")
     elif message.signature:
         raise faulty(setup, client, "a signature where none is asked for", "share_keys")
@@ -228,19 +230,20 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
     mail: dict[int, list[bytes]] = {client: [] for client in inbox}
     for sender in sorted(inbox):  # ascending, so that every recipient's bundles are too
         recipients = peers_among(setup, sender, state.advertised)
-        bundles = cut(inbox[sender].sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
-        dealt = cut(inbox[sender].hashes, hashes_bytes(setup), len(recipients) + 1, "pairs of hashes")
+        bundles = cut(inbox[sender].sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
+        dealt = cut(inbox[sender].hashes, hashes_bytes(setup.plan), len(recipients) + 1, "pairs of hashes")
         for place, (recipient, bundle) in enumerate(zip(recipients, bundles, strict=True)):
             if recipient in mail:
                 mail[recipient].append(bundle + dealt[place + (sender < recipient)])  # its own come in between
+    encapsulated, escrows = route_encapsulated(setup, state.advertised, inbox)
     outbox: Outbox = {
-        client: PeerShares(client, told_for(setup, client, shared), b"".join(bundles))
+        client: PeerShares(client, told_for(setup, client, shared), b"".join(bundles), encapsulated.get(client, b""))
         for client, bundles in mail.items()
     }
     total = np.zeros(setup.plan.length, dtype=word_dtype(setup.plan.modulus_bits))
     commitments = {client: message.commitment for client, message in inbox.items()}
     hashes = {client: message.hashes for client, message in inbox.items()}
-    return ServerState3(setup, state.keys, state.advertised, commitments, hashes, shared, total), outbox
+    return ServerState3(setup, state.keys, state.advertised, commitments, hashes, escrows, shared, total), outbox
 
 
 def server_add_masked_input(state: ServerState3, message: MaskedInput) -> ServerState3:
@@ -271,7 +274,15 @@ def server_masked_input(state: ServerState3, arrived: Collection[int]) -> tuple[
         raise ThresholdError(needed=least, survivors=len(arrived), what="clients that delivered a masked input")
     survived = mask_of(setup, arrived)
     following = ServerState4(
-        setup, state.keys, state.advertised, state.commitments, state.hashes, state.shared, survived, state.total
+        setup,
+        state.keys,
+        state.advertised,
+        state.commitments,
+        state.hashes,
+        state.escrows,
+        state.shared,
+        survived,
+        state.total,
     )
     require_holders(setup, owners_to_rebuild(following), survived, "share holders that survive")
     return following, {client: Survivors(client, told_for(setup, client, survived)) for client in sorted(arrived)}

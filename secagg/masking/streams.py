@@ -1,4 +1,4 @@
-"""Which key opens which mask stream, for clients and server alike."""
+"""Which key opens which mask stream or sealed bundle, for clients and server alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from secagg.primitives.keys import derive_key
 if TYPE_CHECKING:
     from secagg.setups import Setup
 
-__all__ = ["pairwise_mask_key", "position_bytes", "seed_commitment", "self_mask_key"]
+__all__ = ["channel", "pairwise_mask_key", "position_bytes", "sealing_key", "seed_commitment", "self_mask_key"]
 
 
 def self_mask_key(setup: Setup, position: int, seed: bytes) -> bytes:
@@ -30,7 +30,7 @@ def pairwise_mask_key(
 
     Args:
         me, peer: (roster position, mask public key).
-        secret: 32 bytes, the X25519 agreement of the two mask keys.
+        secret: the X25519 agreement of the two mask keys, 32 bytes; if they are hybrid, ‖ KEM secret ‖ ciphertext.
         shared: who shared their secrets, by position, where the graph is drawn from the keys: masks of clients who
             were told differently do not cancel. Empty elsewhere.
     Returns: the 32-byte key, equal for both, and +1 for the lower position, -1 for the higher.
@@ -39,6 +39,22 @@ def pairwise_mask_key(
     parties = [part for position, public in (low, high) for part in (position_bytes(position), public)]
     context = [setup.digest, setup.model, *parties, *([shared] if shared else [])]
     return derive_key(secret, tags.PAIRWISE_MASK, *context), 1 if me == low else -1
+
+
+def sealing_key(setup: Setup, secret: bytes, sender: tuple[int, bytes], recipient: tuple[int, bytes]) -> bytes:
+    """Derive the 32-byte key that one client seals a bundle to another under; the other direction has its own.
+
+    Args:
+        secret: as above, of the two sealing keys; a KEM secret is the sender's to the recipient.
+        sender, recipient: (roster position, sealing public key).
+    """
+    context = [part for position, public in (sender, recipient) for part in (position_bytes(position), public)]
+    return derive_key(secret, tags.SEALED_SHARE, setup.digest, *context)
+
+
+def channel(setup: Setup, sender: int, recipient: int, entry: bytes = b"") -> bytes:
+    """Return what a bundle is bound to: who sealed it to whom, and what travels beside it to the mask key."""
+    return setup.digest + position_bytes(sender) + position_bytes(recipient) + entry
 
 
 def position_bytes(position: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from secagg import tags
-from secagg.masking.messages import to_bitmap
+from secagg.masking.messages import is_hybrid, to_bitmap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ def digest_of_keys(setup: Setup, keys: Mapping[int, bytes]) -> bytes:
     """Hash the public keys of everyone who advertised any: 32 bytes; the root that the graph was drawn from, if it was.
 
     Args:
-        keys: roster position -> sealing key and mask key, 64 bytes.
+        keys: roster position -> sealing key and mask key.
     """
     if setup.keys:
         return setup.keys
@@ -52,9 +52,15 @@ def entry_hash(setup: Setup, dealer: int, holder: int, purpose: int, entry: byte
     return hashlib.sha256(tags.SHARE_HASH + setup.digest + where + entry).digest()
 
 
-def shares_statement(setup: Setup, position: int, commitment: bytes, hashes: bytes) -> bytes:
-    """Say: I answer for a self-mask seed with this commitment, and for shares with these hashes."""
-    return tags.SIGNED_SHARES + msgspec.msgpack.encode([setup.digest, position, commitment, hashes])
+def shares_statement(
+    setup: Setup, position: int, commitment: bytes, hashes: bytes, encapsulated: bytes = b"", envelope: bytes = b""
+) -> bytes:
+    """Say: I answer for a self-mask seed with this commitment, and for shares with these hashes.
+
+    Where keys are hybrid: and for these ciphertexts, and for the envelope that the shares open.
+    """
+    escrow = [hashlib.sha256(part).digest() for part in (encapsulated, envelope)] if is_hybrid(setup.plan) else []
+    return tags.SIGNED_SHARES + msgspec.msgpack.encode([setup.digest, position, commitment, hashes, *escrow])
 
 
 def shared_by(setup: Setup, shared: NDArray[np.bool_]) -> bytes:

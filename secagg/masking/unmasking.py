@@ -12,6 +12,7 @@ import numpy as np
 
 from secagg.encoding.packing import Words, reduce
 from secagg.errors import DecodeError, FaultyClientError, RemoteProtocolError, SuspectedPeerError, ThresholdError
+from secagg.masking.hybrid import confirmed, open_envelope
 from secagg.masking.messages import (
     HASH_BYTES,
     AdvertiseKeys,
@@ -20,6 +21,7 @@ from secagg.masking.messages import (
     UnmaskShares,
     cut,
     entry_bytes,
+    is_hybrid,
     signers_of,
     to_bitmap,
 )
@@ -33,6 +35,7 @@ from secagg.masking.parties import (
 )
 from secagg.masking.streams import pairwise_mask_key, seed_commitment, self_mask_key
 from secagg.masking.transcript import entry_hash, shared_by
+from secagg.primitives.kem import KEM_CIPHERTEXT_BYTES
 from secagg.primitives.keys import KeyPair
 from secagg.primitives.prg import add_masks
 from secagg.primitives.shamir import LIMBS, SHARE_BYTES, combine, shares_from_bytes
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from secagg.masking.hybrid import Escrow, PlanKeyPair
     from secagg.setups import Setup
 
 __all__ = [
@@ -62,7 +66,7 @@ class ServerState4:
 
     Attributes:
         shared, survived: (n,) bool.
-        commitments, hashes, total: as before; unmasking uses the total up.
+        commitments, hashes, escrows, total: as before; unmasking uses the total up.
     """
 
     setup: Setup
@@ -70,6 +74,7 @@ class ServerState4:
     advertised: NDArray[np.bool_]
     commitments: Mapping[int, bytes]
     hashes: Mapping[int, bytes]
+    escrows: Mapping[int, Escrow]
     shared: NDArray[np.bool_]
     survived: NDArray[np.bool_]
     total: Words = field(repr=False)
@@ -127,7 +132,7 @@ def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
     setup, holder = state.setup, message.client
     owners = _share_owners(state, holder)
     try:
-        entries = cut(message.entries, entry_bytes(setup), len(owners), "shares")
+        entries = cut(message.entries, entry_bytes(setup.plan), len(owners), "shares")
         _shares_of(setup, message)
     except DecodeError as error:
         raise faulty(setup, holder, str(error), "unmask") from error
@@ -198,14 +203,49 @@ def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Itera
                 raise _misfit(setup, owner, "another seed than was committed to")
             yield self_mask_key(setup, owner, secret), -1
             continue
-        pair = KeyPair.from_private(secret)
+        pair, secrets = _mask_pair(state, owner, secret)
         if pair.public != state.keys[owner].mask_key:
             raise _misfit(setup, owner, "another mask key than was advertised")
         for survivor in peers_among(setup, owner, state.survived):
             public = state.keys[survivor].mask_key
-            agreed = pair.agree(public)
-            key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), agreed, shared=shared)
+            joint = pair.agree(public) + _kem_part(state, (owner, pair), secrets, survivor)
+            key, sign = pairwise_mask_key(setup, (survivor, public), (owner, pair.public), joint, shared=shared)
             yield key, -sign
+
+
+def _mask_pair(state: ServerState4, owner: int, secret: bytes) -> tuple[PlanKeyPair, dict[int, bytes]]:
+    """Return a dropout's mask pair, and the secrets it encapsulated to higher positions: from its envelope, if any."""
+    setup = state.setup
+    if not is_hybrid(setup.plan):
+        return KeyPair.from_private(secret), {}
+    higher = [peer for peer in peers_among(setup, owner, state.advertised) if peer > owner]
+    try:
+        return open_envelope(setup, owner, secret, state.escrows[owner].envelope, higher)
+    except DecodeError as error:
+        raise _misfit(setup, owner, "another key than that of its envelope") from error
+
+
+def _kem_part(
+    state: ServerState4, dropout: tuple[int, PlanKeyPair], secrets: Mapping[int, bytes], survivor: int
+) -> bytes:
+    """Return what joins the X25519 secret of a dropout's mask with a survivor: KEM secret ‖ ciphertext; empty without.
+
+    Raises:
+        FaultyClientError, SuspectedPeerError: the envelope holds another secret than the dropout confirmed; or the
+            survivor sent another than it confirmed, which is certain, since the dropout's key is the one it advertised.
+    """
+    (owner, pair), setup = dropout, state.setup
+    if isinstance(pair, KeyPair):
+        return b""
+    low, high = sorted((owner, survivor))
+    entry = state.escrows[low].entries[high]
+    ciphertext = entry[:KEM_CIPHERTEXT_BYTES]
+    secret = secrets[survivor] if owner == low else pair.kem.decapsulate(ciphertext)
+    if confirmed(setup, low, high, secret, ciphertext) != entry:
+        if owner == low:
+            raise _misfit(setup, owner, "another mask secret than was confirmed")
+        raise faulty(setup, survivor, "encapsulated another mask secret than it confirmed", "unmask")
+    return secret + ciphertext
 
 
 def owners_to_rebuild(state: ServerState4) -> list[int]:
@@ -241,5 +281,5 @@ def _combines(xs: NDArray[np.uint64], shares: NDArray[np.uint64], t: int) -> boo
 
 def _shares_of(setup: Setup, message: UnmaskShares) -> NDArray[np.uint64]:
     """Read the shares of a message, (owners, 5), without their salts."""
-    entries = np.frombuffer(message.entries, dtype=np.uint8).reshape(-1, entry_bytes(setup))
+    entries = np.frombuffer(message.entries, dtype=np.uint8).reshape(-1, entry_bytes(setup.plan))
     return shares_from_bytes(entries[:, :SHARE_BYTES].tobytes())

@@ -51,6 +51,19 @@ ROUNDS: tuple[tuple[str, Plan, dict[int, str]], ...] = (
         Plan(clients=4, length=5, modulus_bits=12, threshold=3, degree=3, server="malicious", corrupted=1),
         {3: "masked_input"},
     ),
+    (
+        "hybrid",
+        Plan(
+            clients=4,
+            length=3,
+            modulus_bits=12,
+            threshold=3,
+            degree=3,
+            server="malicious",
+            key_agreement="x25519+ml-kem-768",
+        ),
+        {3: "masked_input"},
+    ),
     ("plain", Plan(clients=3, length=5, modulus_bits=12, threshold=1, degree=2, masking="plain"), {2: "upload"}),
 )
 """Name, plan and dropouts of the rounds that are fuzzed."""
@@ -189,16 +202,20 @@ class ClientParty:
 
     def finish(self) -> None:
         """The genuine request gets the answer it got before."""
-        state, answer = self._step(self._visit, self._visit.state, self._visit.request)
+        visit = self._visit
+        state, answer = self._step(visit, visit.state, visit.request, stored=visit.answer)
         if answer != self._visit.answer or type(state) is not type(self._visit.following):
             msg = "another answer to the genuine request"
             raise AssertionError(msg)
 
     @staticmethod
-    def _step(visit: ClientVisit, state: State, data: Sent) -> tuple[State, bytes]:
+    def _step(visit: ClientVisit, state: State, data: Sent, stored: bytes | None = None) -> tuple[State, bytes]:
         step = visit.step
         message = deliver(step.awaits, data, state.setup, state.position, step.round, SERVER)
-        following, answer = step.step(state, message, visit.random)
+        if stored is None or step.again is None:
+            following, answer = step.step(state, message, visit.random)
+        else:
+            following, answer = step.again(state, message, visit.random, stored)
         return following, encode(answer, state.setup)
 
 
@@ -257,7 +274,7 @@ class ServerParty:
 
 
 def lanes() -> list[Lane]:
-    """Return every step of every party in four rounds: complete, sparse, malicious and plain."""
+    """Return every step of every party in five rounds: complete, sparse, malicious, hybrid and plain."""
     made: list[Lane] = []
     for name, plan, dropouts in ROUNDS:
         transcript, elsewhere = (play(Script(plan=plan, dropouts=dropouts, label="fuzz", round=i)) for i in (0, 1))

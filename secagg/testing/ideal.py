@@ -20,24 +20,26 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from secagg import tags
 from secagg.encoding.packing import pack, reduce
 from secagg.errors import SecAggError
 from secagg.masking.client import client_consistency_check, client_unmask, client_unmask_agreed
+from secagg.masking.hybrid import HybridKeyPair, cut_encapsulated, open_envelope, received
 from secagg.masking.messages import (
     MaskedInput,
+    PeerShares,
     PeerSignatures,
     ShareKeys,
     Survivors,
     UnmaskShares,
     cut,
     entry_bytes,
+    is_hybrid,
     sealed_bytes,
 )
 from secagg.masking.parties import bitmap_for, mask_of
-from secagg.masking.streams import pairwise_mask_key, position_bytes, self_mask_key
+from secagg.masking.streams import channel, pairwise_mask_key, sealing_key, self_mask_key
 from secagg.primitives.aead import open_sealed
-from secagg.primitives.keys import KeyPair, derive_key
+from secagg.primitives.keys import KeyPair
 from secagg.primitives.prg import add_masks
 from secagg.primitives.shamir import SHARE_BYTES, combine, shares_from_bytes
 from secagg.rounds import to_vector
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from secagg.masking.hybrid import PlanKeyPair
     from secagg.testing.scripted import State, Transcript
 
 __all__ = ["Difference", "Flaw", "leak", "leak_when_split"]
@@ -134,8 +137,8 @@ class _Knowledge:
     def __init__(self, transcript: Transcript, corrupt: AbstractSet[int], flaw: Flaw | None) -> None:
         self._transcript, self._setup, self._corrupt, self._flaw = transcript, transcript.setup, corrupt, flaw
         self._shares: dict[tuple[int, int], dict[int, bytes]] = {}
-        self._sealing: dict[int, KeyPair] = {}
-        self._mask: dict[int, KeyPair] = {}
+        self._sealing: dict[int, PlanKeyPair] = {}
+        self._mask: dict[int, PlanKeyPair] = {}
         self._seeds: dict[int, bytes] = {}
         for i, visit in transcript.clients["share_keys"].items():
             if i not in corrupt:
@@ -149,7 +152,7 @@ class _Knowledge:
         held = self._transcript.clients["masked_input"][holder].following.entries
         owners = sorted([holder, *held])
         for owner, entry in zip(
-            owners, cut(message.entries, entry_bytes(self._setup), len(owners), "shares"), strict=True
+            owners, cut(message.entries, entry_bytes(self._setup.plan), len(owners), "shares"), strict=True
         ):
             self._learn(owner, holder, _SEED if owner in alive or owner == holder else _KEY, entry)
             if self._flaw == "both reveals" and owner in held:
@@ -188,9 +191,12 @@ class _Knowledge:
         visit, setup = self._transcript.clients["masked_input"][client], self._setup
         state = visit.state
         keys: dict[Mask, tuple[bytes, int]] = {(client,): (self_mask_key(setup, client, state.self_mask_seed), 1)}
-        for peer in visit.following.entries:
+        peers = sorted(visit.following.entries)
+        shares = decode(PeerShares, visit.request, setup)
+        parts = received(setup, client, peers, shares, (state.sealing, state.mask))
+        for peer in peers:
             public = state.peers[peer].mask_key
-            secret = state.mask.agree(public)
+            secret = state.mask.agree(public) + parts.mask.get(peer, state.peers[peer].mask_part)
             low, high = sorted((client, peer))
             keys[low, high] = pairwise_mask_key(setup, (client, state.mask.public), (peer, public), secret)
         y = to_vector(state.contribution, setup.plan)
@@ -217,20 +223,26 @@ class _Knowledge:
     def _open_bundles(self) -> None:
         setup, visits = self._setup, self._transcript.clients["share_keys"]
         public = {i: visit.state.sealing.public for i, visit in visits.items()}
-        size = entry_bytes(setup)
+        size = entry_bytes(setup.plan)
         for sender, visit in visits.items():
             recipients = sorted(visit.following.peers)
-            sealed = decode(ShareKeys, visit.answer, setup).sealed
-            bundles = cut(sealed, sealed_bytes(setup), len(recipients), "sealed bundles")
+            message = decode(ShareKeys, visit.answer, setup)
+            bundles = cut(message.sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
+            higher = [peer for peer in recipients if peer > sender]
+            ciphertexts, entries = cut_encapsulated(setup.plan, message.encapsulated, recipients, higher)
             for recipient, bundle in zip(recipients, bundles, strict=True):
                 for reader, other in ((sender, recipient), (recipient, sender)):
-                    if reader not in self._sealing:
+                    pair = self._sealing.get(reader)
+                    if pair is None:
                         continue
-                    ends = [part for i in (sender, recipient) for part in (position_bytes(i), public[i])]
-                    secret = self._sealing[reader].agree(public[other])
-                    key = derive_key(secret, tags.SEALED_SHARE, setup.digest, *ends)
-                    channel = setup.digest + position_bytes(sender) + position_bytes(recipient)
-                    opened = open_sealed(key, bundle, associated_data=channel)
+                    secret = pair.agree(public[other])
+                    if isinstance(pair, HybridKeyPair):
+                        if reader == sender:  # its own secrets it knows; what it encapsulated opens nothing else
+                            continue
+                        secret += pair.kem.decapsulate(ciphertexts[recipient]) + ciphertexts[recipient]
+                    key = sealing_key(setup, secret, (sender, public[sender]), (recipient, public[recipient]))
+                    where = channel(setup, sender, recipient, entries.get(recipient, b""))
+                    opened = open_sealed(key, bundle, associated_data=where)
                     self._learn(sender, recipient, _SEED, opened[:size])
                     self._learn(sender, recipient, _KEY, opened[size:])
 
@@ -244,6 +256,15 @@ class _Knowledge:
             if purpose == _SEED:
                 self._seeds[owner] = secret
                 continue
-            self._mask[owner] = KeyPair.from_private(secret)
+            self._mask[owner] = self._explained(owner, secret)
             if self._flaw == "one key pair":
                 self._sealing[owner] = self._transcript.clients["share_keys"][owner].state.sealing
+
+    def _explained(self, owner: int, secret: bytes) -> PlanKeyPair:
+        """Return the mask pair that a rebuilt secret is, or opens the envelope of."""
+        if not is_hybrid(self._setup.plan):
+            return KeyPair.from_private(secret)
+        visit = self._transcript.clients["share_keys"][owner]
+        higher = [peer for peer in sorted(visit.following.peers) if peer > owner]
+        envelope = decode(ShareKeys, visit.answer, self._setup).envelope
+        return open_envelope(self._setup, owner, secret, envelope, higher)[0]

@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secagg.masking.messages import SIGNATURE_BYTES, entry_bytes, from_bitmap, keys_bytes, sealed_bytes
-from secagg.masking.streams import position_bytes
+from secagg.masking.client import incoming
+from secagg.masking.hybrid import KemParts, received
+from secagg.masking.messages import (
+    HASH_BYTES,
+    SIGNATURE_BYTES,
+    PeerShares,
+    entry_bytes,
+    from_bitmap,
+    key_bytes,
+    keys_bytes,
+    sealed_bytes,
+)
 from secagg.masking.transcript import consistency_statement, entry_hash, keys_statement, shares_statement
 from secagg.primitives.aead import seal
-from secagg.primitives.keys import KEY_BYTES
 from secagg.testing.mutations import Dice, Repair, changed_bytes
+from secagg.wire import decode
 
 if TYPE_CHECKING:
     from secagg.testing.scripted import Transcript
@@ -35,7 +45,8 @@ def repair_of_answer(transcript: Transcript, step: str, position: int) -> Repair
 
     def shares(fields: list[Any], dice: Dice) -> list[Any]:
         del dice
-        return [*fields[:4], identity.sign(shares_statement(setup, position, fields[1], fields[3]))]
+        signature = identity.sign(shares_statement(setup, position, fields[1], fields[3], *fields[5:]))
+        return [*fields[:4], signature, *fields[5:]]
 
     def agreement(fields: list[Any], dice: Dice) -> list[Any]:
         return [fields[0], identity.sign(_statement(transcript, dice))]
@@ -66,31 +77,38 @@ class _Conspiracy:
 
     def sign_keys(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody sign whatever keys the message says are its own."""
-        found = self._liar(fields, keys_bytes(self._setup), dice)
+        found = self._liar(fields, keys_bytes(self._setup.plan), dice)
         if found is None:
             return fields
         peer, at = found
-        sealing, mask = (fields[2][at + KEY_BYTES * i : at + KEY_BYTES * (i + 1)] for i in (0, 1))
+        size = key_bytes(self._setup.plan)
+        sealing, mask = (fields[2][at + size * i : at + size * (i + 1)] for i in (0, 1))
         signature = self._sign(peer, keys_statement(self._setup, peer, sealing, mask))
-        return [*fields[:2], _with(fields[2], at + 2 * KEY_BYTES, signature), *fields[3:]]
+        return [*fields[:2], _with(fields[2], at + 2 * size, signature), *fields[3:]]
 
     def seal_shares(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody deal other shares, mostly with hashes that fit."""
         setup, state = self._setup, self._visit.state
-        sealed, size = sealed_bytes(setup), entry_bytes(setup)
+        sealed, size = sealed_bytes(setup.plan), entry_bytes(setup.plan)
         signing = setup.plan.server == "malicious"
-        found = self._liar(fields, sealed + 2 * KEY_BYTES * signing, dice)
+        found = self._liar(fields, sealed + 2 * HASH_BYTES * signing, dice)
         if found is None or found[0] not in state.peers:
             return fields
         dealer, at = found
         dealt = changed_bytes(b"".join(self._visit.following.entries[dealer]), dice).ljust(2 * size, b"\0")[: 2 * size]
-        channel = setup.digest + position_bytes(dealer) + position_bytes(self._position)
-        data = _with(fields[2], at, seal(state.peers[dealer].incoming, dealt, associated_data=channel))
+        key, channel = incoming(state, dealer, self._parts())
+        data = _with(fields[2], at, seal(key, dealt, associated_data=channel))
         if signing and not dice.chance(4):
             halves = enumerate((dealt[:size], dealt[size:]))
             hashes = [entry_hash(setup, dealer, self._position, purpose, half) for purpose, half in halves]
             data = _with(data, at + sealed, b"".join(hashes))
-        return [*fields[:2], data]
+        return [*fields[:2], data, *fields[3:]]
+
+    def _parts(self) -> KemParts:
+        """What the dealers truly encapsulated to this client."""
+        state, message = self._visit.state, decode(PeerShares, self._visit.request, self._setup)
+        present = from_bitmap(message.present, self._setup.graph.neighbours(self._position))
+        return received(self._setup, self._position, present, message, (state.sealing, state.mask))
 
     def sign_survivors(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody sign that others survived."""

@@ -107,7 +107,11 @@ def _client(given: Mapping[str, Any]) -> Json:
     for each in (*given["history"], given):
         step = table[type(state)]
         message = deliver(step.awaits, bytes.fromhex(each["request"]), setup, position, step.round, SERVER)
-        state, made = step.step(state, message, bytes.fromhex(each["random"]))
+        random = bytes.fromhex(each["random"])
+        if step.again is not None and "sent" in each:
+            state, made = step.again(state, message, random, bytes.fromhex(each["sent"]))
+        else:
+            state, made = step.step(state, message, random)
         answer = encode(made, setup)
     return {"answer": answer.hex()}
 

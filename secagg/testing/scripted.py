@@ -1,6 +1,7 @@
 """A whole round over the pure steps, with fixed randomness, in which every state and every message is kept.
 
-The same script gives the same bytes, always. It is for tests and vectors only: its randomness is public.
+The same script gives the same bytes, always; with hybrid keys only if it is given the answers of round share_keys too.
+It is for tests and vectors only: its randomness is public.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Script:
         plan, session, round, model: as in `Setup`; the roster is 0..n-1.
         dropouts: roster position -> the round from which nothing of it arrives any more.
         label: another label gives other randomness.
+        shared: roster position -> the answer of round share_keys of an earlier play of the same script, to be given
+            again: what hybrid keys encapsulate is drawn afresh otherwise.
     """
 
     plan: Plan
@@ -67,6 +70,7 @@ class Script:
     model: bytes = b""
     dropouts: Mapping[int, str] = field(default_factory=dict)
     label: str = ""
+    shared: Mapping[int, bytes] = field(default_factory=dict)
 
     def identity(self, position: int) -> Identity | None:
         """Return what a client signs with: the 32 bytes position + 1, over and over."""
@@ -172,7 +176,10 @@ def answer(step: ClientStep, state: State, request: bytes, script: Script) -> Cl
     """Have a client answer one request with the script's randomness."""
     random = script.random(step.round, state.position)
     message = deliver(step.awaits, request, state.setup, state.position, step.round, SERVER)
-    following, made = step.step(state, message, random)
+    if step.again is not None and state.position in script.shared:
+        following, made = step.again(state, message, random, script.shared[state.position])
+    else:
+        following, made = step.step(state, message, random)
     return ClientVisit(step, state, request, random, following, encode(made, state.setup))
 
 

@@ -33,7 +33,7 @@ def rounds_of(clients: int, steps: int) -> SearchStrategy[Mapping[int, int]]:
 
 @st.composite
 def plans(draw: DrawFn, *, most_clients: int = 8, most_length: int = 8) -> Plan:
-    """Plans of masked rounds that can be made: complete and sparse graphs, both server models, any modulus."""
+    """Plans of masked rounds that can be made: complete and sparse graphs, both server models, any modulus and keys."""
     n = draw(st.integers(2, most_clients))
     malicious = draw(st.booleans())
     corrupted = draw(st.integers(0, n - 2)) if malicious else 0
@@ -49,4 +49,5 @@ def plans(draw: DrawFn, *, most_clients: int = 8, most_length: int = 8) -> Plan:
         server="malicious" if malicious else "semi-honest",
         dropouts=draw(st.integers(0, n - 1)),
         corrupted=corrupted,
+        key_agreement=draw(st.sampled_from(["x25519", "x25519", "x25519+ml-kem-768"])),
     )

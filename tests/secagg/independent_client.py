@@ -6,6 +6,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -101,6 +102,7 @@ def digests(setup: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
     names = ("masking", "server", "clients", "length", "modulus_bits", "threshold", "degree", "dropouts")
     corrupted = plan["corrupted"] if plan["server"] == "malicious" else 0
     values = [1, *(plan[name] for name in names), corrupted, bytes.fromhex(plan["encoding"])]
+    values += [plan["key_agreement"]] if "key_agreement" in plan else []
     parameters = sha(label("parameters"), msgpack(values))
     ids = sorted(i for i in setup["roster"] if isinstance(i, int)) + sorted(
         i for i in setup["roster"] if isinstance(i, str)
@@ -140,8 +142,13 @@ class IndependentClient:
         self.neighbours = neighbours_of(self.setup, self.me)
         self.signing = self.plan["server"] == "malicious"
         self.model = bytes.fromhex(self.setup["model"])
+        self.hybrid = "key_agreement" in self.plan
+        self.key_bytes = 1216 if self.hybrid else 32
+        self.sent = b""
+        self.kem: dict[tuple[str, int], bytes] = {}
 
-    def receive(self, request: bytes, random: bytes) -> bytes:
+    def receive(self, request: bytes, random: bytes, sent: bytes = b"") -> bytes:
+        self.sent = sent
         step = {
             1: self.advertise_keys,
             3: self.share_keys,
@@ -169,19 +176,29 @@ class IndependentClient:
         assert fields[1:] == [bytes.fromhex(self.setup["session"]), self.setup["round"], parameters, roster]
         self.sealing = kdf(random, "sealing-private-key", self.digest)
         self.mask = kdf(random, "mask-private-key", self.digest)
-        keys = public_of(self.sealing), public_of(self.mask)
+        self.seeds = {
+            name: b"".join(kdf(random, f"{name}-kem-seed", self.digest, part) for part in (b"d", b"z"))
+            for name in ("sealing", "mask")
+            if self.hybrid
+        }
+        pairs = {name: MLKEM768PrivateKey.from_seed_bytes(seed) for name, seed in self.seeds.items()}
+        self.pairs = pairs
+        kem = {name: pair.public_key().public_bytes_raw() for name, pair in pairs.items()}
+        keys = public_of(self.sealing) + kem.get("sealing", b""), public_of(self.mask) + kem.get("mask", b"")
+        self.own = b"".join(keys)
         return self.frame(2, *keys, self.sign("signed-keys", self.digest, self.me, *keys), self.model)
 
     def share_keys(self, fields: list[Any], random: bytes) -> bytes:
         present = self.members(fields[1])
         size = len(fields[2]) // len(present)
-        self.keys = {peer: fields[2][size * i : size * i + 64] for i, peer in enumerate(present)}
-        self.keys[self.me] = public_of(self.sealing) + public_of(self.mask)
+        self.keys = {peer: fields[2][size * i : size * i + 2 * self.key_bytes] for i, peer in enumerate(present)}
+        self.keys[self.me] = self.own
         holders = sorted(self.keys)
         self.seed = kdf(random, "self-mask-seed", self.digest)
         points = [holder + 1 for holder in holders]
         coefficients = kdf(random, "shamir-coefficients", self.digest)
-        shares = shamir([self.seed, self.mask], points, self.plan["threshold"], coefficients)
+        secret = kdf(random, "recovery-key", self.digest) if self.hybrid else self.mask
+        shares = shamir([self.seed, secret], points, self.plan["threshold"], coefficients)
         salts = stream(kdf(random, "share-salts", self.digest), 32 * len(holders))
         sealed = published = b""
         for i, holder in enumerate(holders):
@@ -195,18 +212,50 @@ class IndependentClient:
             )
             if holder == self.me:
                 self.shared[self.me] = (entries[0], b"")
-            else:
+            elif not self.hybrid:
                 channel = self.digest + u64(self.me) + u64(holder)
                 sealed += AESGCM(self.sealing_key(self.me, holder)).encrypt(bytes(12), b"".join(entries), channel)
         published = published if self.signing else b""
         commitment = kdf(self.seed, "seed-commitment", self.digest, u64(self.me))
+        if self.hybrid:
+            return self.share_keys_again(present, secret, commitment, published)
         signature = self.sign("signed-shares", self.digest, self.me, commitment, published)
-        return self.frame(4, commitment, sealed, published, signature)
+        return self.frame(4, commitment, sealed, published, signature, b"", b"")
+
+    def share_keys_again(self, present: list[int], recovery: bytes, commitment: bytes, published: bytes) -> bytes:
+        """Encapsulation cannot be replayed: what was sent is taken over, and has to explain itself."""
+        _, _, sealed, _, _, encapsulated, envelope = unpack(self.sent[18:-16])
+        higher = [peer for peer in present if peer > self.me]
+        content = AESGCM(recovery).decrypt(bytes(12), envelope, self.digest + u64(self.me))
+        assert content[:96] == self.mask + self.seeds["mask"]
+        entries = encapsulated[1088 * len(present) :]
+        assert (len(entries), len(content)) == (1120 * len(higher), 96 + 32 * len(higher))
+        for i, peer in enumerate(higher):
+            secret, entry = content[96 + 32 * i :][:32], entries[1120 * i :][:1120]
+            assert entry[1088:] == kdf(secret, "mask-confirmation", self.digest, u64(self.me), u64(peer))
+            self.kem["mask", peer] = secret + entry[:1088]
+        hashes = [sha(part) for part in (encapsulated, envelope)]
+        signature = self.sign("signed-shares", self.digest, self.me, commitment, published, *hashes)
+        return self.frame(4, commitment, sealed, published, signature, encapsulated, envelope)
+
+    def decapsulate(self, present: list[int], encapsulated: bytes) -> dict[int, bytes]:
+        """What neighbours sent to the two ML-KEM keys; the entries of the lower ones, which bundles are bound to."""
+        bound = {}
+        for i, peer in enumerate(present if self.hybrid else []):
+            ciphertext = encapsulated[1088 * i :][:1088]
+            self.kem["sealing", peer] = self.pairs["sealing"].decapsulate(ciphertext) + ciphertext
+        for i, peer in enumerate(peer for peer in present if peer < self.me and self.hybrid):
+            entry = encapsulated[1088 * len(present) + 1120 * i :][:1120]
+            secret = self.pairs["mask"].decapsulate(entry[:1088])
+            assert entry[1088:] == kdf(secret, "mask-confirmation", self.digest, u64(peer), u64(self.me))
+            self.kem["mask", peer], bound[peer] = secret + entry[:1088], entry
+        return bound
 
     def sealing_key(self, sender: int, recipient: int) -> bytes:
         peer = recipient if sender == self.me else sender
-        parts = [part for i in (sender, recipient) for part in (u64(i), self.keys[i][:32])]
-        return kdf(agree(self.sealing, self.keys[peer][:32]), "sealed-share", self.digest, *parts)
+        parts = [part for i in (sender, recipient) for part in (u64(i), self.keys[i][: self.key_bytes])]
+        secret = agree(self.sealing, self.keys[peer][:32]) + self.kem.get(("sealing", peer), b"")
+        return kdf(secret, "sealed-share", self.digest, *parts)
 
     def masked_input(self, fields: list[Any], _: bytes) -> bytes:
         present = self.members(fields[1])
@@ -214,15 +263,16 @@ class IndependentClient:
         bits = self.plan["modulus_bits"]
         word = next(w for w in (1, 2, 4, 8) if 8 * w >= bits)
         y = list(self.vector)
+        bound = self.decapsulate(present, fields[3])
         masks = [(kdf(self.seed, "self-mask", self.digest, u64(self.me)), 1)]
         for i, peer in enumerate(present):
             bundle = fields[2][size * i : size * (i + 1)][: 2 * (56 if self.signing else 40) + 16]
-            channel = self.digest + u64(peer) + u64(self.me)
+            channel = self.digest + u64(peer) + u64(self.me) + bound.get(peer, b"")
             opened = AESGCM(self.sealing_key(peer, self.me)).decrypt(bytes(12), bundle, channel)
             self.shared[peer] = (opened[: len(opened) // 2], opened[len(opened) // 2 :])
             low, high = sorted((self.me, peer))
-            parts = [part for j in (low, high) for part in (u64(j), self.keys[j][32:])]
-            secret = agree(self.mask, self.keys[peer][32:])
+            parts = [part for j in (low, high) for part in (u64(j), self.keys[j][self.key_bytes :])]
+            secret = agree(self.mask, self.keys[peer][self.key_bytes :][:32]) + self.kem.get(("mask", peer), b"")
             masks.append((kdf(secret, "pairwise-mask", self.digest, self.model, *parts), 1 if self.me == low else -1))
         for key, sign in masks:
             octets = stream(key, word * len(y))

@@ -26,6 +26,7 @@ def make_plan(
     masking: Any = "masking",
     server: Any = "semi-honest",
     corrupted: int = 0,
+    key_agreement: Any = "x25519",
 ) -> Plan:
     """A plan outside the planner: any degree and threshold that `Plan` accepts, and any number of dropouts."""
     codec = Counts(dimension=length, maximum=CODEC_MAXIMUM, clients=n)
@@ -41,6 +42,7 @@ def make_plan(
         encoding=codec.digest,
         server=server,
         corrupted=corrupted,
+        key_agreement=key_agreement,
         dropouts=n - 1 if dropouts is None else dropouts,
     )
 

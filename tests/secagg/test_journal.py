@@ -61,10 +61,11 @@ class Site:
     mode: str = "semi-honest"
     key: bytes | None = None
     round: int = 1
+    key_agreement: str = "x25519"
     rig: Rig = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rig = Rig(make_plan(5, server=self.mode), round=self.round)
+        self.rig = Rig(make_plan(5, server=self.mode, key_agreement=self.key_agreement), round=self.round)
         self.path = self.folder / f"{self.round}.journal"
         self.open()
 

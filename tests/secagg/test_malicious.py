@@ -390,7 +390,7 @@ def test_recipients_check_the_hashes_of_their_shares_on_receipt(holder: int) -> 
     hashes = bytearray(message.hashes)
     hashes[64 * holder + 40] ^= 1  # of the share of the mask key, held by `holder`
     statement = shares_statement(rig.setup, 1, message.commitment, bytes(hashes))
-    forged = ShareKeys(1, message.commitment, message.sealed, bytes(hashes), identity_of(1).sign(statement))
+    forged = ShareKeys(1, message.commitment, message.sealed, bytes(hashes), identity_of(1).sign(statement), b"", b"")
     for i in (0, 2, 3, 4):
         rig.server.receive(i, rig.answer("share_keys", i))
     rig.server.receive(1, encode(forged, rig.setup))
@@ -410,7 +410,7 @@ def test_a_server_that_changes_the_hashes_on_the_way_is_noticed() -> None:
     sealed = bytearray(message.sealed)
     sealed[-1] ^= 1
     with pytest.raises(SuspectedPeerError, match="not those it published hashes of"):
-        rig.clients[2].receive(encode(PeerShares(2, message.present, bytes(sealed)), rig.setup))
+        rig.clients[2].receive(encode(PeerShares(2, message.present, bytes(sealed), b""), rig.setup))
 
 
 @pytest.mark.parametrize("byte", [0, 39, 40, 55])

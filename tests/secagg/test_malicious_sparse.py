@@ -192,7 +192,7 @@ def test_clients_shown_two_roots_cannot_read_each_others_shares() -> None:
     where = size * peers.index(3)
     forged = request.sealed[:where] + bundle + request.sealed[where:]
     present = others(both[0], {*told, 3})
-    message = encode(PeerShares(both[0], present, forged), rig.setup)
+    message = encode(PeerShares(both[0], present, forged, b""), rig.setup)
     with pytest.raises(SuspectedPeerError, match="sealed by a peer are unusable"):
         rig.clients[both[0]].receive(message)
 

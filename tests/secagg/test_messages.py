@@ -288,7 +288,7 @@ def test_shares_from_a_client_that_never_advertised_are_refused() -> None:
     rig.run(until="masked_input", drop={6: "advertise_keys"})
     rig.ask("masked_input")
     honest = decode(PeerShares, rig.outbox[2], rig.setup)
-    forged = encode(PeerShares(2, b"\x3f", honest.sealed + bytes(96)), rig.setup)
+    forged = encode(PeerShares(2, b"\x3f", honest.sealed + bytes(96), b""), rig.setup)
     with pytest.raises(FaultyServerError, match="did not advertise"):
         rig.clients[2].receive(forged)
 

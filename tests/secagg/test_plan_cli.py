@@ -55,6 +55,16 @@ def test_four_hospitals_are_told_that_no_luck_is_involved() -> None:
     assert "consistency_check" in out
 
 
+def test_hybrid_keys_are_explained_and_priced() -> None:
+    code, out, err = run("-n", "4", "-d", "14", "--key-agreement", "x25519+ml-kem-768")
+    assert code == 0, err
+    assert "x25519 and ML-KEM-768 together" in out
+    codec = secagg.Encoding(dimension=14, clip=1.0, bits=16, clients=4)
+    cost = cost_of(secagg.plan(codec, key_agreement="x25519+ml-kem-768"), dimension=14)
+    assert f"{cost.bytes_up:,.0f} B" in out
+    assert cost.kem_operations == 9
+
+
 def test_json_has_the_plan_why_and_what_it_costs() -> None:
     code, out, _ = run("-n", "200", "-d", "500", "--rounds", "7", "--json")
     assert code == 0
@@ -62,7 +72,7 @@ def test_json_has_the_plan_why_and_what_it_costs() -> None:
     plan = secagg.plan(secagg.Encoding(dimension=500, clip=1.0, bits=16, clients=200), rounds=7)
     assert (answer["plan"]["degree"], answer["plan"]["threshold"]) == (plan.degree, plan.threshold)
     assert answer["rounds"] == 7
-    assert set(answer["why"]) == {"graph", "threshold", "privacy", "failure", "modulus"}
+    assert set(answer["why"]) == {"graph", "threshold", "privacy", "failure", "modulus", "keys"}
     assert answer["cost"]["bytes_up"] == cost_of(plan).bytes_up
     assert [step["step"] for step in answer["cost"]["steps"]] == [
         "advertise_keys",

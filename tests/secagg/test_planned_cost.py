@@ -47,10 +47,18 @@ PLANS = [
     make_plan(4, server="malicious", corrupted=1),
     make_plan(40, server="malicious", corrupted=10),
     make_plan(40, degree=12, server="malicious"),  # told of everyone, signed by a committee
+    *(
+        make_plan(n, server=server, key_agreement="x25519+ml-kem-768")
+        for n, server in ((2, "semi-honest"), (5, "malicious"), (9, "semi-honest"), (70, "malicious"))
+    ),
+    make_plan(135, key_agreement="x25519+ml-kem-768"),  # every header of every field, positions of two lengths
+    make_plan(20, degree=4, key_agreement="x25519+ml-kem-768"),  # too few neighbours for headers to differ
 ]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=lambda p: f"{p.masking}-{p.server}-{p.clients}-{p.degree}-{p.modulus_bits}")
+@pytest.mark.parametrize(
+    "plan", PLANS, ids=lambda p: f"{p.masking}-{p.server}-{p.clients}-{p.degree}-{p.modulus_bits}-{p.key_agreement}"
+)
 def test_every_byte_on_the_wire_was_planned(plan: Plan) -> None:
     trace, cost = watched(plan), cost_of(plan)
     assert [step.step for step in cost.steps] == list(steps_of(plan.masking, plan.server))
@@ -115,8 +123,10 @@ class Work:
         of_bits(13),
         of_bits(64, length=3_000),
         make_plan(7, server="malicious", corrupted=1),
+        make_plan(7, key_agreement="x25519+ml-kem-768"),
+        make_plan(12, degree=6, key_agreement="x25519+ml-kem-768"),
     ],
-    ids=lambda p: f"{p.server}-{p.clients}-{p.degree}-{p.modulus_bits}",
+    ids=lambda p: f"{p.server}-{p.clients}-{p.degree}-{p.modulus_bits}-{p.key_agreement}",
 )
 def test_every_mask_and_every_agreement_was_planned(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     work, cost = Work(monkeypatch), cost_of(plan)
@@ -159,6 +169,19 @@ def test_the_expansion_of_bonawitz_is_beaten_with_fewer_neighbours() -> None:
     for n, d, theirs in ((1 << 10, 1 << 20, 1.73), (1 << 14, 1 << 24, 1.98)):
         plan = secagg.plan(Encoding(dimension=d, clip=1.0, bits=16, clients=n))
         assert 1 < cost_of(plan, dimension=d).expansion_two_bytes < theirs
+
+
+def test_on_a_sparse_graph_hybrid_keys_are_priced_but_for_a_few_bytes_of_headers() -> None:
+    plan = make_plan(60, degree=20, key_agreement="x25519+ml-kem-768")
+    trace, cost = watched(plan), cost_of(plan)
+    assert sum(trace.bytes.values()) / 60 == pytest.approx(cost.bytes_up + cost.bytes_down, abs=9)
+    assert cost.kem_operations == 3 * 20
+    huge = secagg.plan(Counts(dimension=1, maximum=1, clients=1 << 20), key_agreement="x25519+ml-kem-768")
+    assert 5_900 * huge.degree < cost_of(huge).bytes_up + cost_of(huge).bytes_down < 6_100 * huge.degree
+    everyone = secagg.plan(
+        Counts(dimension=1, maximum=1, clients=1 << 24), graph="complete", key_agreement="x25519+ml-kem-768"
+    )
+    assert cost_of(everyone).bytes_up > 1_600 * (1 << 24)
 
 
 def test_no_protection_has_no_masks() -> None:

@@ -20,8 +20,11 @@ def subsets(members: Any, sizes: Any) -> list[frozenset[int]]:
 
 
 @cache
-def transcript(n: int, t: int, dropouts: tuple[tuple[int, str], ...] = (), *, malicious: bool = False) -> Transcript:
+def transcript(
+    n: int, t: int, dropouts: tuple[tuple[int, str], ...] = (), *, malicious: bool = False, hybrid: bool = False
+) -> Transcript:
     server: Any = {"server": "malicious", "corrupted": 2 * t - n - 1} if malicious else {}
+    server |= {"key_agreement": "x25519+ml-kem-768"} if hybrid else {}
     plan = Plan(clients=n, length=1, modulus_bits=2, threshold=t, degree=n - 1, **server)
     return play(Script(plan=plan, dropouts=dict(dropouts)))
 
@@ -61,6 +64,20 @@ def test_the_enumeration_sees_that_the_sum_is_learned() -> None:
     assert knowledge.tells_apart(range(4)) is None
     assert knowledge.tells_apart(None) == {0: 0, 1: 0, 2: 0, 3: 1}  # inputs with another sum do look different
     assert knowledge._views([0, 1, 2, 3], 4).sum() == 4**6  # six unknown masks: 4096 tables
+
+
+@pytest.mark.parametrize("malicious", [False, True], ids=["semi-honest", "malicious"])
+@pytest.mark.parametrize("gone", range(4))
+def test_with_hybrid_keys_it_learns_the_sum_only_too_and_with_a_piece_left_out_more(gone: int, malicious: bool) -> None:
+    played = transcript(4, 3, ((gone, "masked_input"),), malicious=malicious, hybrid=True)
+    for corrupt in subsets(range(4), range(3)):
+        assert leak(played, corrupt) is None, corrupt
+    for flaw in FLAWS[:2]:
+        difference = leak(played, frozenset(), flaw)
+        assert difference is not None
+        assert difference[gone]
+    # One key pair would not do here: what the dropout sealed opens with secrets encapsulated to its recipients.
+    assert leak(played, frozenset(), "one key pair") is None
 
 
 FLAWS: list[Flaw] = ["no self mask", "both reveals", "one key pair"]

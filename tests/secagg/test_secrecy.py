@@ -11,8 +11,8 @@ import secagg.masking.client as client_steps
 import secagg.masking.unmasking as server_steps
 from secagg import DecodeError, LocalProtocolError, SecAggError, Setup
 from secagg.encoding.packing import Words
-from secagg.masking.client import _channel, _sealing_key
 from secagg.masking.messages import AdvertiseKeys, ShareKeys, Survivors, UnmaskShares, sealed_bytes
+from secagg.masking.streams import channel, sealing_key
 from secagg.primitives.aead import open_sealed
 from secagg.primitives.keys import KeyPair
 from secagg.primitives.shamir import combine, shares_from_bytes
@@ -57,15 +57,17 @@ def openable(rig: Rig, pair: KeyPair, owner: int) -> int:
         for sender, recipient in ((owner, peer), (peer, owner)):
             recipients = [i for i in range(5) if i != sender]
             sealed = decode(ShareKeys, rig.log["share_keys", "up", sender], setup).sealed
-            at = sealed_bytes(setup) * recipients.index(recipient)
+            at = sealed_bytes(setup.plan) * recipients.index(recipient)
             for peer_key, mine in product(
                 (public[peer].sealing_key, public[peer].mask_key), (pair.public, public[owner].sealing_key)
             ):
                 ends = {owner: (owner, mine), peer: (peer, peer_key)}
-                key = _sealing_key(pair.agree(peer_key), setup, ends[sender], ends[recipient])
+                key = sealing_key(setup, pair.agree(peer_key), ends[sender], ends[recipient])
                 try:
                     open_sealed(
-                        key, sealed[at : at + sealed_bytes(setup)], associated_data=_channel(setup, sender, recipient)
+                        key,
+                        sealed[at : at + sealed_bytes(setup.plan)],
+                        associated_data=channel(setup, sender, recipient),
                     )
                 except DecodeError:
                     continue
@@ -178,7 +180,7 @@ def test_no_state_session_or_error_shows_a_secret() -> None:
             secrets += [pair.private_bytes() for pair in pairs]
             if hasattr(state, "self_mask_seed"):
                 secrets += [state.self_mask_seed, state.own_entry]
-                secrets += [peer.incoming for peer in state.peers.values()]
+                secrets += [peer.secret for peer in state.peers.values()]
                 shown += [repr(state.peers), pretty_repr(state)]
             if hasattr(state, "entries"):
                 secrets += [entry for entries in state.entries.values() for entry in entries]

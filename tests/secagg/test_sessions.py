@@ -225,7 +225,7 @@ def test_a_commitment_to_another_seed_is_noticed() -> None:
         answer = rig.answer("share_keys", i)
         if i == 2:
             sealed = decode(ShareKeys, answer, rig.setup).sealed
-            answer = encode(ShareKeys(2, bytes(32), sealed, b"", b""), rig.setup)
+            answer = encode(ShareKeys(2, bytes(32), sealed, b"", b"", b"", b""), rig.setup)
         rig.server.receive(i, answer)
     for step in ("masked_input", "unmask"):
         for i in rig.ask(step):
@@ -241,7 +241,7 @@ def test_a_commitment_of_the_wrong_length_is_blamed_on_the_client(commitment: by
     rig.ask("share_keys")
     sealed = decode(ShareKeys, rig.answer("share_keys", 2), rig.setup).sealed
     with pytest.raises(FaultyClientError) as caught:
-        rig.server.receive(2, encode(ShareKeys(2, commitment, sealed, b"", b""), rig.setup))
+        rig.server.receive(2, encode(ShareKeys(2, commitment, sealed, b"", b"", b"", b""), rig.setup))
     assert caught.value.culprits == (2,)
 
 
@@ -264,7 +264,7 @@ def test_vectors_and_totals_of_another_encoding_are_refused() -> None:
 
 
 def test_rich_and_inspection_show_no_field_of_a_message() -> None:
-    message = ShareKeys(1, b"\x07" * 32, b"\x08" * 96, b"", b"")
+    message = ShareKeys(1, b"\x07" * 32, b"\x08" * 96, b"", b"", b"", b"")
     assert rich.pretty.pretty_repr(message).count("\\x0") == 0
     assert "client=1" in rich.pretty.pretty_repr(message)
 

@@ -54,7 +54,7 @@ def test_expected_errors_are_of_the_tree_and_of_many_kinds() -> None:
 
 
 def test_the_vectors_stay_small() -> None:
-    assert sum(path.stat().st_size for path in make_vectors.FOLDER.iterdir()) < 300_000
+    assert sum(path.stat().st_size for path in make_vectors.FOLDER.iterdir()) < 500_000
 
 
 def test_a_changed_answer_or_an_error_that_no_longer_comes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,8 @@ def test_a_client_written_from_the_readme_alone_gives_the_same_answers(name: str
     identity = bytes.fromhex(given["identity_private"])
     client = IndependentClient(given["setup"], given["client"], given["vector"], identity)
     for each in (*given["history"], given):
-        answer = client.receive(bytes.fromhex(each["request"]), bytes.fromhex(each["random"]))
+        parts = (bytes.fromhex(each.get(name, "")) for name in ("request", "random", "sent"))
+        answer = client.receive(*parts)
     assert answer.hex() == VECTORS[name]["expected"]["answer"]
 
 

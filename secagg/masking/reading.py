@@ -1,0 +1,89 @@
+"""How a client reads what the server says: whatever does not fit is the server's fault, a `FaultyServerError`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from secagg.errors import SERVER, DecodeError, FaultyServerError, ThresholdError
+from secagg.identity import verify_signature
+from secagg.masking.messages import cut, from_bitmap, key_bytes, proof_bytes
+from secagg.masking.transcript import keys_statement
+from secagg.primitives.keys import KEY_BYTES, check_public
+from secagg.primitives.merkle import NODE_BYTES, root_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from secagg.masking.client_states import ClientState1
+    from secagg.setups import Setup
+
+__all__ = ["cut_entries", "keyed", "named", "require_enough", "require_subset", "vouched_keys"]
+
+
+def vouched_keys(setup: Setup, peer: int, entry: bytes) -> tuple[bytes, bytes]:
+    """Cut a peer's two public keys out of an entry, once its identity's signature over them holds."""
+    size = key_bytes(setup.plan)
+    theirs, mask_key, signature = entry[:size], entry[size : 2 * size], entry[2 * size :]
+    try:
+        check_public(mask_key[:KEY_BYTES])  # the sealing key is used at once, and refused then
+    except ValueError as error:
+        text = "a public key is not a valid X25519 point"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
+    if setup.plan.server == "malicious":
+        try:
+            verify_signature(setup.identities[peer], keys_statement(setup, peer, theirs, mask_key), signature)
+        except DecodeError as error:
+            text = f"the public keys of {setup.roster[peer]!r} are not signed by its identity"
+            raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
+    return theirs, mask_key
+
+
+def keyed(state: ClientState1, proof: bytes) -> Setup:
+    """Bind the root that the server commits to, if the graph is drawn from it and our own keys are under it."""
+    setup, me = state.setup, state.position
+    if len(proof) != proof_bytes(setup.plan):
+        text = f"expected a root and a path of {proof_bytes(setup.plan)} bytes, got {len(proof)}"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
+    if not setup.plan.keys_draw_graph:
+        return setup
+    root, path = proof[:NODE_BYTES], proof[NODE_BYTES:]
+    if root_of(setup.plan.clients, me, state.sealing.public + state.mask.public, path) != root:
+        text = "the server commits to keys that ours are not among"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
+    return setup.keyed(root)
+
+
+def named(bitmap: bytes, clients: NDArray[np.int64], step: str) -> list[int]:
+    """Read which clients a message names; blame the server for what does not fit."""
+    try:
+        return from_bitmap(bitmap, clients)
+    except DecodeError as error:
+        raise FaultyServerError(str(error), round=step, culprits=[SERVER]) from error
+
+
+def cut_entries(data: bytes, size: int, present: list[int], step: str) -> Sequence[bytes]:
+    """Cut one entry for each client that a message names; blame the server for what does not fit."""
+    try:
+        return cut(data, size, len(present), "entries")
+    except DecodeError as error:
+        raise FaultyServerError(str(error), round=step, culprits=[SERVER]) from error
+
+
+def require_subset(present: list[int], known: Mapping[int, object], step: str, what: str) -> None:
+    """Blame the server for naming a client that cannot be meant."""
+    if not known.keys() >= set(present):
+        text = f"the server names a client that did not {what}"
+        raise FaultyServerError(text, round=step, culprits=[SERVER])
+
+
+def require_enough(present: list[int], setup: Setup, what: str) -> None:
+    """Raise unless these and the client itself are t.
+
+    Raises:
+        ThresholdError: so.
+    """
+    if len(present) + 1 < setup.plan.threshold:
+        raise ThresholdError(needed=setup.plan.threshold, survivors=len(present) + 1, what=what)
