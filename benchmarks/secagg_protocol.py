@@ -113,17 +113,19 @@ def growth(report: Report) -> None:
 
 
 def ten_thousand_clients(report: Report) -> None:
-    """One round of 10,000 clients; against a trusted server, since a malicious one still needs the complete graph."""
+    """One round of 10,000 clients: 5 % may side with the server, another 5 % drop out; memory is the process's peak."""
     n, d = 10_000, 10_000
-    progress(f"one round n = {n}, d = {d}")
-    plan = secagg.plan(counts(n, d), dropout=0.05)
-    start = time.perf_counter()
-    one_round(plan, vectors(n, d), dropped=n // 20)
-    seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIBI
-    report.figure("secagg.clients_10k_semi_honest_gib", peak, Target(8, at_most=True))
-    report.row(measured="10,000 clients", server="semi-honest", degree=plan.degree, seconds=seconds, peak_gib=peak)
+    servers: tuple[secagg.params.ServerModel, ...] = ("semi-honest", "malicious")
+    for server in servers:  # the hungrier one last: the peak is of the whole process
+        progress(f"one round n = {n}, d = {d}, {server} server (minutes)")
+        plan = secagg.plan(counts(n, d), dropout=0.05, corrupted=0.05, server=server)
+        start = time.perf_counter()
+        one_round(plan, vectors(n, d), dropped=n // 20)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIBI
+        report.row(measured="10,000 clients", server=server, degree=plan.degree, seconds=seconds, peak_gib=peak)
+    report.figure("secagg.clients_10k", peak, Target(8, at_most=True))
 
 
 if __name__ == "__main__":
