@@ -51,6 +51,9 @@ class MaskingChoice(StrEnum):
     """Values of --masking."""
 
     masking = "masking"
+    lattice = "lattice"
+    auto = "auto"
+    ckks = "ckks"
     plain = "plain"
 
 
@@ -107,7 +110,11 @@ def sum_command(
     corrupted: Annotated[float, typer.Option(help="Share of clients that may side with the server.")] = 0.1,
     graph: Annotated[GraphChoice, typer.Option(help="Who masks with whom.")] = GraphChoice.auto,
     masking: Annotated[
-        MaskingChoice, typer.Option(help="How vectors are hidden; plain is the unprotected baseline.")
+        MaskingChoice,
+        typer.Option(
+            help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
+            "the clients; auto of these two; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
+        ),
     ] = MaskingChoice.masking,
     server: Annotated[
         ServerChoice, typer.Option(help="What the server is trusted with: to follow the protocol, or nothing.")
@@ -162,8 +169,10 @@ def _print_cost(cost: RoundCost) -> None:
     plan = cost.plan
     graph = "complete graph" if plan.is_complete else f"{plan.degree} neighbours each"
     title = f"{plan.clients} clients × {plan.length} coordinates of {plan.modulus_bits} bits"
-    if plan.masking == "masking":
-        title += f", {graph}, threshold {plan.threshold}, {plan.server} server, {plan.key_agreement}"
+    if plan.masking == "ckks":
+        title += f", CKKS, threshold {plan.threshold}"
+    elif plan.masking != "plain":
+        title += f", {plan.masking}, {graph}, threshold {plan.threshold}, {plan.server} server, {plan.key_agreement}"
     table = Table(title=title, title_justify="left")
     for column in ("round", "clients", "ms each", "server ms", "sent each", "received each"):
         table.add_column(column, justify="left" if column == "round" else "right", no_wrap=True)

@@ -98,7 +98,7 @@ def measure_round(
     dropout: float = 0.1,
     corrupted: float = 0.1,
     graph: Literal["auto", "complete", "sparse"] = "auto",
-    masking: Masking = "masking",
+    masking: Masking | Literal["auto"] = "masking",
     server: ServerModel = "semi-honest",
     key_agreement: KeyAgreement = "x25519",
     progress: bool = False,
@@ -136,7 +136,7 @@ def measure_round(
         return encoded
 
     start = time.perf_counter()
-    rounds = steps_of(masking, server)
+    rounds = steps_of(plan.masking, server)
     with _watched(clients * len(rounds), shown=progress) as observers:
         total = simulate(plan, vector, dropouts=dropouts, observers=[trace, *observers])
     seconds = time.perf_counter() - start

@@ -18,6 +18,7 @@ import msgspec
 from secagg import tags
 from secagg.encoding.packing import MAX_BITS
 from secagg.errors import SERVER, PlanError
+from secagg.lattice.parameters import LatticeParameters
 from secagg.odds import sparse_odds
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ LEAST_PRIVACY_BITS = 40
 ClientId: TypeAlias = int | str
 """How callers name a client: a number (Flower node id) or a name (hospital)."""
 
-Masking: TypeAlias = Literal["masking", "plain"]
-"""How vectors are hidden: pairwise and self masks, or not at all (the baseline to compare with)."""
-
+Masking: TypeAlias = Literal["masking", "lattice", "ckks", "plain"]
+"""How vectors are hidden: by masks as long as they are; by lattice masks, whose short secrets are summed under those;
+under a CKKS key that every client holds; or not at all (the baseline to compare with)."""
 
 ServerModel: TypeAlias = Literal["semi-honest", "malicious"]
 """What the server is trusted with: to follow the protocol, or nothing but to carry messages."""
@@ -57,6 +58,13 @@ KeyAgreement: TypeAlias = Literal["x25519", "x25519+ml-kem-768"]
 quantum computer later."""
 
 DIGEST_BYTES = 32
+
+
+_CKKS_SHARES_A_KEY = (
+    "CKKS clients share one secret key: any of them, together with the server, opens everybody's vector, and so does a "
+    "server that asks for another decryption. Say server='semi-honest' and corrupted=0 if that cannot happen here, or "
+    "take masking='lattice'"
+)
 
 
 @runtime_checkable
@@ -89,6 +97,10 @@ class Codec(Protocol):
         """The most clients whose sum fits."""
 
     @property
+    def signed_length(self) -> int:
+        """How many coordinates, the first ones, may be negative (in two's complement); the others are not."""
+
+    @property
     def digest(self) -> bytes:
         """32-byte hash of every parameter."""
 
@@ -104,8 +116,11 @@ class Plan:
         threshold: t, shares needed to rebuild a secret. A secret has degree + 1 holders: its owner's neighbours and
             the owner.
         degree: neighbours each; clients - 1 is the complete graph.
-        masking: "masking" or "plain".
+        masking: "masking", "lattice", "ckks" or "plain".
         server: "semi-honest" (it follows the protocol), or "malicious" (it may do anything; needs identities).
+        lattice: ring and packing of lattice masks; None for other maskings.
+        signed_length: coordinates, the first ones, that may be negative. Lattice masks need to know where their digits
+            have room for sums that do not wrap only.
         encoding: digest of the encoding.
         dropouts: how many clients may vanish, at random, within `failure_bits`. On a sparse graph a round with more of
             them is refused, since `privacy_bits` would no longer hold.
@@ -126,6 +141,8 @@ class Plan:
     threshold: int
     degree: int
     masking: Masking = "masking"
+    lattice: LatticeParameters | None = None
+    signed_length: int = 0
     server: ServerModel = "semi-honest"
     encoding: bytes = field(default=b"", repr=False)
     dropouts: int = 0
@@ -144,20 +161,56 @@ class Plan:
         for condition, message in (
             (1 <= self.length <= MAX_LENGTH, f"length must be in [1, 2^34], got {self.length}"),
             (1 <= self.modulus_bits <= MAX_BITS, f"modulus_bits must be in [1, {MAX_BITS}], got {self.modulus_bits}"),
-            (self.masking in ("masking", "plain"), f"masking must be 'masking' or 'plain', got {self.masking!r}"),
+            (self.masking in get_args(Masking), f"masking: one of {get_args(Masking)}, got {self.masking!r}"),
             (self.server in get_args(ServerModel), f"server: 'semi-honest' or 'malicious', got {self.server!r}"),
-            (self.masking == "masking" or self.server == "semi-honest", "a plain sum hides nothing from any server"),
+            (self.masking != "plain" or self.server == "semi-honest", "a plain sum hides nothing from any server"),
+            (
+                self.masking != "ckks" or (self.server, self.corrupted) == ("semi-honest", 0),
+                _CKKS_SHARES_A_KEY,
+            ),
             (
                 self.key_agreement in get_args(KeyAgreement),
                 f"key_agreement must be 'x25519' or 'x25519+ml-kem-768', got {self.key_agreement!r}",
             ),
-            (self.masking == "masking" or self.key_agreement == "x25519", "a plain sum agrees on no keys"),
+            (
+                self.masking not in {"plain", "ckks"} or self.key_agreement == "x25519",
+                f"a {self.masking} sum agrees on no keys",
+            ),
             (1 <= self.clients <= MAX_CLIENTS, f"clients must be in [1, 2^24], got {self.clients}"),
         ):
             if not condition:
                 raise PlanError(message)
-        if self.masking == "masking":
+        if self.masking == "ckks" and not (self.is_complete and 2 <= self.threshold <= self.clients):  # noqa: PLR2004
+            msg = f"a CKKS sum has a threshold in [2, {self.clients}] and everyone for neighbour, got {self.threshold}"
+            raise PlanError(msg)
+        if self.masking not in {"plain", "ckks"}:
             self._check_masking()
+        self._check_lattice()
+
+    def _check_lattice(self) -> None:
+        """Refuse a ring for another vector, and sums over fewer than two honest clients, which give an error away."""
+        if (self.masking == "lattice") != isinstance(self.lattice, LatticeParameters):
+            msg = "a plan has lattice parameters if, and only if, its masking is 'lattice'"
+            raise PlanError(msg)
+        if type(self.signed_length) is not int or not 0 <= self.signed_length <= self.length:
+            msg = f"signed_length must be an integer in [0, {self.length}], got {self.signed_length!r}"
+            raise PlanError(msg)
+        if self.lattice is None:
+            return
+        ring = self.lattice
+        spare = (self.clients - 1).bit_length()
+        if (ring.length, ring.clients) != (self.length, self.clients) or ring.digit_bits - self.modulus_bits not in {
+            0,
+            spare,
+        }:
+            msg = (
+                "these lattice parameters are for another length, number of clients or modulus: a digit has the bits "
+                f"of the modulus, or {spare} more where sums may wrap"
+            )
+            raise PlanError(msg)
+        if self.least_survivors - self.corrupted < 2:  # noqa: PLR2004
+            msg = f"with {self.corrupted} corrupted of {self.least_survivors} survivors fewer than 2 may be honest"
+            raise PlanError(msg)
 
     def _check_masking(self) -> None:
         n, t, k = self.clients, self.threshold, self.degree
@@ -217,6 +270,18 @@ class Plan:
         return self.server == "malicious" and not self.is_complete
 
     @property
+    def masked(self) -> tuple[int, int]:
+        """Length and modulus bits of what is summed under masks: the vector itself, or the short lattice secrets."""
+        if self.lattice is not None:
+            return self.lattice.degree, self.lattice.secret_bits
+        return self.length, self.modulus_bits
+
+    @property
+    def wraps(self) -> bool:
+        """Whether sums may wrap modulo 2^modulus_bits: always, but under lattice masks made for sums that do not."""
+        return self.lattice is None or self.lattice.digit_bits > self.modulus_bits
+
+    @property
     def least_survivors(self) -> int:
         """Masked inputs that must arrive for the sum to be opened."""
         return self.threshold if self.is_complete else self.clients - self.dropouts
@@ -237,8 +302,14 @@ class Plan:
             self.corrupted if self.server == "malicious" else 0,
             self.encoding,
             *([] if self.key_agreement == "x25519" else [self.key_agreement]),  # last, so that older digests stand
+            *([] if self.lattice is None else [self.signed_length, *_fields_of(self.lattice)]),
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
+
+
+def _fields_of(ring: LatticeParameters) -> tuple[int | float, ...]:
+    """What of lattice parameters does not follow from the plan."""
+    return ring.degree, len(ring.primes), ring.digits, ring.digit_bits, ring.sigma, ring.correctness_bits
 
 
 def checked_id(client_id: object) -> ClientId:

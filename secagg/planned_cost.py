@@ -17,8 +17,9 @@ from functools import cache
 from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
-from secagg.encoding.packing import packed_bytes, word_dtype
+from secagg.encoding.packing import word_dtype
 from secagg.errors import PlanError
+from secagg.homomorphic.ckks_rounds import DecryptedSum, EncryptedSum, EncryptedUpload
 from secagg.masking.messages import (
     HASH_BYTES,
     AdvertiseKeys,
@@ -54,7 +55,7 @@ from secagg.wire import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from secagg.wire import Message
+    from secagg.wire import Message, VectorMessage
 
 __all__ = ["PlanCost", "PlannedStep", "cost_of"]
 
@@ -151,8 +152,9 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
     )
     bytes_up, bytes_down = sum(step.bytes_up for step in steps), sum(step.bytes_down for step in steps)
     neighbours, one_mask = 0, 0
-    if plan.masking == "masking":
-        neighbours, one_mask = plan.degree, plan.length * word_dtype(plan.modulus_bits).itemsize
+    if plan.masking in {"masking", "lattice"}:
+        length, bits = plan.masked
+        neighbours, one_mask = plan.degree, length * word_dtype(bits).itemsize
     survivors = plan.clients - plan.dropouts
     return PlanCost(
         steps=steps,
@@ -171,7 +173,7 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
 
 def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     """What the server sends to and gets from every client, by protocol round."""
-    k, vector = plan.degree, packed_bytes(plan.length, plan.modulus_bits)
+    k = plan.degree
     bitmap, told, signature, hashes = bitmap_bytes(k), told_bytes(plan), signature_bytes(plan), hashes_bytes(plan)
     keys, entry, bundle = keys_bytes(plan), entry_bytes(plan), sealed_bytes(plan)
     signers, needed = (k + 1, plan.threshold) if plan.keys_draw_graph else (k, plan.threshold - 1)
@@ -182,7 +184,8 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     deal, dealt = encapsulated_bytes(plan, k, 0), mask_entry_bytes(plan)
     envelope = envelope_bytes(plan, 1) - envelope_bytes(plan, 0)
     return {
-        "upload": (invitation, _Frame(Upload, (vector,))),
+        "upload": (invitation, _whole(EncryptedUpload if plan.masking == "ckks" else Upload, plan)),
+        "decrypt": (_whole(EncryptedSum, plan), _whole(DecryptedSum, plan)),
         "advertise_keys": (invitation, _Frame(AdvertiseKeys, (key_bytes(plan), key_bytes(plan), signature, 0))),
         "share_keys": (
             _Frame(PeerKeys, (bitmap, keys * k, proof_bytes(plan))),
@@ -194,7 +197,7 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
         ),
         "masked_input": (
             _Frame(PeerShares, (told, (bundle + hashes) * k, deal), per_lower=(0, 0, dealt)),
-            _Frame(MaskedInput, (vector,)),
+            _whole(MaskedInput, plan),
         ),
         "consistency_check": (survivors, _Frame(ConsistencyCheck, (signature,))),
         "unmask": (
@@ -202,6 +205,10 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
             _Frame(UnmaskShares, (entry * (k + 1),)),
         ),
     }
+
+
+def _whole(message: type[VectorMessage], plan: Plan) -> _Frame:
+    return _Frame(message, (message.vector_bytes(plan),))
 
 
 def _invitation(client: int, session: bytes, parameters: bytes, roster: bytes) -> Invitation:

@@ -21,6 +21,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from secagg.errors import PlanError
+from secagg.lattice.parameters import choose
 from secagg.odds import GRINDING_BITS, log2_sum, sparse_odds, threshold_for
 from secagg.params import LEAST_PRIVACY_BITS, Plan
 
@@ -37,6 +38,9 @@ _MOST_NEIGHBOURS = 1 << 13
 
 _FEWEST_HONEST = 2
 
+_LONG_VECTOR = 16
+"""Ring secrets that a vector has to be long before "auto" takes lattice masks."""
+
 _ROUNDING = 1e-9
 """Slack so that 0.1·100 clients is 10 clients, not 11."""
 
@@ -47,10 +51,11 @@ def plan(
     dropout: float = 0.1,
     corrupted: float = 0.1,
     graph: Literal["auto", "complete", "sparse"] = "auto",
-    masking: Masking = "masking",
+    masking: Masking | Literal["auto"] = "masking",
     server: ServerModel = "semi-honest",
     directory: int | None = None,
     key_agreement: KeyAgreement = "x25519",
+    post_quantum: bool | None = None,
     security_bits: int = 40,
     correctness_bits: int = 20,
     rounds: int = 1,
@@ -62,7 +67,12 @@ def plan(
         dropout: share of clients that may vanish in one round, in [0, 1).
         corrupted: share of clients that may tell the server all they know, in [0, 1).
         graph: "complete", "sparse" (random k-regular), or "auto": sparse above 50 clients if it halves the work.
-        masking: "masking", or "plain" for the unprotected baseline.
+        masking: "masking"; "lattice", whose work on long vectors does not grow with the number of clients, for a few
+            bytes more; "auto", which takes the lattice where a masked vector is longer than 16 of its secrets;
+            "ckks", under one key that all clients hold, which any of them can give to the server: only with
+            `corrupted=0`; or "plain" for the unprotected baseline.
+        post_quantum: with lattice masks, 128 bits of security against quantum attacks by table, not only classical
+            ones; None asks for it where keys are hybrid.
         server: "semi-honest", or "malicious": on a complete graph the threshold exceeds (n + c)/2 besides; on a
             sparse one the server may choose who drops out and try 2^88 graphs, which takes about twice the degree.
         directory: of how many known identities a server picks the clients of a round. `corrupted` is then a share of
@@ -105,6 +115,11 @@ def plan(
     }
     if masking == "plain":
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
+    if masking == "ckks":
+        return _complete(shape | {"masking": "ckks"})
+    if masking != "masking":
+        quantum = key_agreement != "x25519" if post_quantum is None else post_quantum
+        shape |= _lattice(codec, optional=masking == "auto", post_quantum=quantum)
     honest = n - shape["corrupted"] - shape["dropouts"]
     if honest < _FEWEST_HONEST:
         msg = (
@@ -137,19 +152,47 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
 
     Args:
         rounds: for how many rounds its odds are added up.
-    Returns: sentences by subject: graph, threshold, privacy, failure, modulus, keys; for "plain" only privacy and
-        modulus.
+    Returns: sentences by subject: graph, threshold, privacy, failure, cohort, modulus, keys, and lattice if there is
+        one; for "ckks" and "plain" those that apply.
     Raises:
         PlanError: rounds is not an integer of at least 1.
     """
     _check_odds(1, rounds)
-    n, c, d, k, t = plan.clients, plan.corrupted, plan.dropouts, plan.degree, plan.threshold
-    modulus = f"2^{plan.modulus_bits}: wide enough that no sum of {n} encoded vectors wraps"
+    modulus = f"2^{plan.modulus_bits}: wide enough that no sum of {plan.clients} encoded vectors wraps"
     if plan.masking == "plain":
         return {"privacy": "none: the server sees every vector", "modulus": modulus}
+    if plan.masking == "ckks":
+        return {
+            "threshold": f"a sum of at least {plan.threshold} of {plan.clients} clients, which as many decrypt alike",
+            "privacy": "holds while no client tells the server the key that all of them share, and while the server "
+            "sends for decryption nothing but the sum: any one client and the server open every vector",
+            "failure": f"cannot happen while at most {plan.clients - plan.threshold} clients drop out; planned for "
+            f"{plan.dropouts}",
+            "modulus": modulus,
+        }
     keys = "x25519: what is recorded today can be opened by whoever has a large quantum computer one day"
     if plan.key_agreement != "x25519":
         keys = "x25519 and ML-KEM-768 together: masks and shares recorded today stay secret while either holds"
+    why = _explain_graph(plan, rounds) | {
+        "cohort": f"{plan.corrupted} corrupted clients among these {plan.clients}: where the server picks who takes "
+        "part, it can pick its own; then plan with the size of the directory it picks from",
+        "modulus": modulus,
+        "keys": keys,
+    }
+    if plan.lattice is not None:
+        ring = plan.lattice
+        quantum = f"{ring.quantum_bits} bits" if ring.quantum_bits else "below 128 bits"
+        why["lattice"] = (
+            f"N = {ring.degree}, log2 q = {ring.log2_modulus:.1f}, {ring.digits} coordinates in a coefficient: "
+            f"{ring.classical_bits} bits of security by table, {quantum} against a quantum computer; upload "
+            f"{ring.expansion(plan.modulus_bits):.3f} × the packed vector; noise spoils a sum with odds of at most "
+            f"2^-{ring.failure_bits:.0f}"
+        )
+    return why
+
+
+def _explain_graph(plan: Plan, rounds: int) -> dict[str, str]:
+    n, c, d, k, t = plan.clients, plan.corrupted, plan.dropouts, plan.degree, plan.threshold
     if plan.is_complete:
         reason, tolerated = f"more than 2n/3 = {2 * n / 3:.1f}", t - 1
         if plan.server == "malicious":
@@ -161,8 +204,6 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
             "threshold": f"{t} of {n} shares rebuild a secret: {reason}",
             "privacy": f"cannot fail while at most {tolerated} clients side with the server; planned for {c}",
             "failure": f"cannot happen while at most {n - t} clients drop out; planned for {d}",
-            "modulus": modulus,
-            "keys": keys,
         }
     odds = sparse_odds(n, c, d, k, t, malicious=plan.keys_draw_graph)
     drawn, refuses, too_many = "drawn afresh every round", "the server refuses to open the sum", t
@@ -179,8 +220,6 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
         f"side with the server{tries}; in one round {_odds(odds.captured)} that {too_many} of them are neighbours of "
         f"one honest client, {_odds(odds.torn)} that the honest survivors' graph falls apart",
         "failure": f"odds of at most {_odds(odds.lost, rounds)} if {d} clients drop out; of more {refuses}",
-        "modulus": modulus,
-        "keys": keys,
     }
 
 
@@ -201,7 +240,7 @@ def _check_shares(dropout: float, corrupted: float) -> None:
 def _check_choices(graph: str, masking: str, server: str, key_agreement: str) -> None:
     for name, value, choices in (
         ("graph", graph, ("auto", "complete", "sparse")),
-        ("masking", masking, ("masking", "plain")),
+        ("masking", masking, ("masking", "lattice", "auto", "ckks", "plain")),
         ("server", server, ("semi-honest", "malicious")),
         ("key_agreement", key_agreement, ("x25519", "x25519+ml-kem-768")),
     ):
@@ -217,6 +256,21 @@ def _check_odds(fewest_bits: int, rounds: int) -> None:
     if type(rounds) is not int or rounds < 1:
         msg = f"rounds must be an integer of at least 1, got {rounds!r}"
         raise PlanError(msg)
+
+
+def _lattice(codec: Codec, *, optional: bool, post_quantum: bool) -> dict[str, Any]:
+    """Choose ring and packing; nothing where masks as long as the vector do as well."""
+    try:
+        ring = choose(
+            length=codec.length, digit_bits=codec.modulus_bits, clients=codec.clients, post_quantum=post_quantum
+        )
+    except PlanError:
+        if optional:
+            return {}
+        raise
+    if optional and codec.length < _LONG_VECTOR * ring.degree:
+        return {}
+    return {"masking": "lattice", "lattice": ring, "signed_length": codec.signed_length}
 
 
 def _complete(shape: dict[str, Any]) -> Plan:

@@ -58,7 +58,8 @@ class Policy:
             and no noise is calibrated to it; which range is right depends on the model.
         bits: range for `Encoding.bits`, or None: finer steps tell more of every vector.
         max_weight: range for `Encoding.max_weight`, or None: a large one lets a client's weight stand out in the sum.
-        require_masking: refuse "plain" plans, in which the server sees every vector.
+        require_masking: refuse "plain" plans, in which the server sees every vector, and "ckks", in which it does with
+            the help of any one client.
         require_identities: refuse plans that trust the server: with bare client ids it can play all other clients.
         plan_digest: `Plan.digest` of the one plan accepted, or None: against any change of parameters since the
             institution approved them. A digest leaves out the stated odds, and `corrupted` of a semi-honest plan.
@@ -138,8 +139,8 @@ class Policy:
         plan = setup.plan
         if self.plan_digest is not None and plan.digest != self.plan_digest:
             raise PolicyError(rule="plan_digest", asked=plan.digest, allowed=self.plan_digest)
-        if self.require_masking and plan.masking != "masking":
-            raise PolicyError(rule="require_masking", asked=plan.masking, allowed="masking")
+        if self.require_masking and plan.masking in {"plain", "ckks"}:
+            raise PolicyError(rule="require_masking", asked=plan.masking, allowed="masking or lattice")
         if self.require_identities and plan.server != "malicious":
             raise PolicyError(rule="require_identities", asked=plan.server, allowed="malicious")
         _at_least("min_clients", len(setup.roster), self.min_clients)

@@ -9,6 +9,7 @@ from secagg.errors import (
     DecodeError,
     FaultyClientError,
     LocalProtocolError,
+    PlanError,
     RemoteProtocolError,
     SecAggError,
     VersionError,
@@ -21,6 +22,7 @@ from secagg.wire import decode_awaited, encode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from secagg.homomorphic.ckks_parameters import CkksContext
     from secagg.params import ClientId
     from secagg.setups import Setup
     from secagg.wire import Message
@@ -36,13 +38,21 @@ class Server(OneCallAtATime):
 
     Args:
         setup: what was agreed; equal at every party.
+        context: the public side of the clients' key, for sums under CKKS; None for others.
+
+    Raises:
+        PlanError: no context where one is needed, or one for other sums.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, *, context: CkksContext | None = None) -> None:
         super().__init__()
+        if context is not None and setup.plan.masking != "ckks":
+            msg = f"this plan's masking is {setup.plan.masking!r} and would not use a CKKS context"
+            raise PlanError(msg)
         self._setup = setup
         self._steps = protocol_of(setup.plan.masking, setup.plan.server).server
-        self._state: Any = next(iter(self._steps))(setup)
+        begin = next(iter(self._steps))
+        self._state: Any = begin(setup) if context is None else begin(setup, context)
         self._inbox: dict[int, Message | None] = {}
         self._awaited: frozenset[int] = frozenset()
 

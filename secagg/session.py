@@ -33,14 +33,16 @@ from secagg.errors import (
     SecAggError,
     VersionError,
 )
-from secagg.masking.messages import Survivors, everyone_in
 from secagg.one_call import OneCallAtATime
 from secagg.primitives.keys import KEY_BYTES, derive_key
 from secagg.transitions import protocol_of
 from secagg.wire import decode_awaited, encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from secagg.history import History
+    from secagg.homomorphic.ckks import CkksKeys
     from secagg.identity import Identity
     from secagg.journal import Journal
     from secagg.params import ClientId, Codec
@@ -77,6 +79,7 @@ class Client(OneCallAtATime):
         contribution: the encoded vector, or a callable that makes it in round masked_input. Not looked at any more once
             a journal holds the masked input.
         identity: this client's, whose public key the roster pins; where the server is assumed honest, none.
+        keys: the key that this consortium's clients share, for sums under CKKS; None for others.
         policy: what this client refuses, here and before it reveals anything; None refuses nothing.
         codec: what it encodes with, for the policy.
         history: what it remembers, for the policy: the newest there is, also on resuming.
@@ -98,6 +101,7 @@ class Client(OneCallAtATime):
         contribution: Contribution,
         *,
         identity: Identity | None = None,
+        keys: CkksKeys | None = None,
         policy: Policy | None = None,
         codec: Codec | None = None,
         history: History | None = None,
@@ -119,7 +123,7 @@ class Client(OneCallAtATime):
         if history is not None and not (resuming and history.begun(setup)):
             self._history = history.with_round(setup)
         _check_identity(setup, self._position, identity)
-        begin = next(iter(self._steps))
+        begin = _begin(setup, next(iter(self._steps)), keys)
         if journal is None:
             self._memory = _Memory(os.urandom(KEY_BYTES))
             self._state: Any = begin(setup, self._position, contribution, identity)
@@ -210,9 +214,8 @@ class Client(OneCallAtATime):
             state, answer = step.step(self._state, parsed, random)
         else:
             state, answer = step.again(self._state, parsed, random, stored)
-        plan = self._setup.plan
-        if isinstance(parsed, Survivors) and (plan.is_complete or plan.keys_draw_graph):
-            survivors = everyone_in(self._setup, self._position, parsed)
+        survivors = None if step.told is None else step.told(self._setup, self._position, parsed)
+        if survivors is not None:
             if self._policy is not None:
                 self._policy.check_survivors(self._setup, survivors, self._history)
             if self._history is not None:
@@ -247,6 +250,15 @@ class Client(OneCallAtATime):
         """Say who it is and what it waits for; never what it holds."""
         waiting = self._round if self._state is None else f"awaits {self._steps[type(self._state)].awaits.NAME}"
         return f"<secagg.Client {self._setup.roster[self._position]!r} {waiting}>"
+
+
+def _begin(setup: Setup, state: type, keys: CkksKeys | None) -> Callable[..., Any]:
+    if setup.plan.masking == "ckks":
+        return partial(state, keys=keys)
+    if keys is not None:
+        msg = f"this plan's masking is {setup.plan.masking!r} and would not use a CKKS key: make it with masking='ckks'"
+        raise PlanError(msg)
+    return state
 
 
 def _check_identity(setup: Setup, position: int, identity: Identity | None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from secagg.encoding.fixed_point import Encoded
     from secagg.encoding.packing import Words
+    from secagg.homomorphic.ckks import CkksKeys
     from secagg.params import ClientId, Plan
     from secagg.rounds import Contribution, Total
 
@@ -88,11 +89,12 @@ def simulate(
     """Run one round between in-memory clients and a server that follows the protocol.
 
     Args:
-        plan: the parameters; against a malicious server, every client gets an identity for this round.
+        plan: the parameters; against a malicious server, every client gets an identity for this round, and for CKKS all
+            of them get one key.
         inputs: each client's encoded vector (or a call that makes it), or a callable from client id to vector for
             clients 0..n-1. Calls happen once per client, when its turn comes: vectors need not exist at the same time.
         dropouts: client id -> the protocol round from which nothing of it arrives any more ("advertise_keys",
-            "share_keys", "masked_input", "unmask"; "upload" if plain).
+            "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" if ckks).
         session: 16..64 bytes; None draws a fresh one.
         round: round number within the session.
         observers: watch messages and time.
@@ -124,7 +126,8 @@ def simulate(
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
     for observer in observers:
         observer.on_start(setup)
-    server = Server(setup)
+    keys = _keys(plan)
+    server = Server(setup, context=None if keys is None else keys.context)
     clients: dict[ClientId, Client] = {}
     for step in steps:
         outbox = _timed(observers, steps[max(steps.index(step) - 1, 0)], "server", server.close_round)
@@ -135,7 +138,7 @@ def simulate(
                 continue
             if client_id not in clients:
                 clients[client_id] = Client(
-                    setup, client_id, contribution(client_id), identity=identities.get(client_id)
+                    setup, client_id, contribution(client_id), identity=identities.get(client_id), keys=keys
                 )
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
             for observer in observers:
@@ -146,6 +149,14 @@ def simulate(
                 del clients[client_id]
     _timed(observers, steps[-1], "server", server.close_round)
     return server.total()
+
+
+def _keys(plan: Plan) -> CkksKeys | None:
+    if plan.masking != "ckks":
+        return None
+    from secagg.homomorphic.ckks import CkksKeys  # noqa: PLC0415 -- needs the [he] extra
+
+    return CkksKeys.generate(plan)
 
 
 @dataclass(frozen=True, slots=True)

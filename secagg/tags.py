@@ -90,6 +90,68 @@ MASK_CONFIRMATION: Final = _label("mask-confirmation")
 SELF_MASK: Final = _label("self-mask")
 """Mask stream of one client."""
 
+LATTICE_PUBLIC: Final = _label("lattice-public")
+"""Key of the public ring elements of a round's lattice masks."""
+
+LATTICE_SECRET: Final = _label("lattice-secret")
+LATTICE_ERRORS: Final = _label("lattice-errors")
+"""Streams of one client's short secret and of its errors."""
+
+THRESHOLD_PARAMETERS: Final = _label("threshold-parameters")
+"""Hash of the parameters of a threshold key."""
+
+THRESHOLD_PRIVATE_KEY: Final = _label("threshold-private-key")
+THRESHOLD_SECRET: Final = _label("threshold-secret")
+THRESHOLD_POLYNOMIALS: Final = _label("threshold-polynomials")
+THRESHOLD_SALTS: Final = _label("threshold-salts")
+THRESHOLD_FLOODING_SEED: Final = _label("threshold-flooding-seed")
+"""Secrets of a client's set-up, from the fresh randomness of one step."""
+
+THRESHOLD_SIGNED_KEY: Final = _label("threshold-signed-key")
+THRESHOLD_SIGNED_SHARES: Final = _label("threshold-signed-shares")
+THRESHOLD_SIGNED_SETUP: Final = _label("threshold-signed-setup")
+"""What a client signs during set-up: its public key, the hashes of its shares, and all that it was shown."""
+
+THRESHOLD_KEYS: Final = _label("threshold-keys")
+THRESHOLD_SHARE_HASH: Final = _label("threshold-share-hash")
+THRESHOLD_TRANSCRIPT: Final = _label("threshold-transcript")
+"""Hashes of all public keys of a set-up, of one salted share, and of all that everybody was shown."""
+
+THRESHOLD_SEALED_SHARE: Final = _label("threshold-sealed-share")
+"""AEAD key of one share, per (dealer, holder)."""
+
+THRESHOLD_PAIR: Final = _label("threshold-pair")
+"""Seed that two clients share for zero-sharings, lower roster position first."""
+
+THRESHOLD_KEY_FILE: Final = _label("threshold-key-file")
+THRESHOLD_RECORD: Final = _label("threshold-record")
+"""Hashes that find damage in a key file and in its record of rounds (public: not authenticators)."""
+
+THRESHOLD_FINGERPRINT: Final = _label("threshold-fingerprint")
+"""Hash of the public side of a threshold key."""
+
+THRESHOLD_PUBLIC: Final = _label("threshold-public")
+"""Key of the public ring elements of a round."""
+
+THRESHOLD_UPLOAD: Final = _label("threshold-upload")
+"""What names the randomness of an upload in the record of rounds."""
+
+THRESHOLD_ERRORS: Final = _label("threshold-errors")
+"""Stream of an upload's errors."""
+
+THRESHOLD_STATEMENT: Final = _label("threshold-statement")
+"""What a client signs before it helps to decrypt: who is in the sum, who decrypts, and all that led there."""
+
+THRESHOLD_DECRYPTORS: Final = _label("threshold-decryptors")
+"""Public randomness that draws the decryptors from the clients in a sum."""
+
+THRESHOLD_ZERO_SHARING: Final = _label("threshold-zero-sharing")
+"""Stream of what two decryptors add and subtract, for one statement."""
+
+THRESHOLD_FLOODING: Final = _label("threshold-flooding")
+THRESHOLD_FLOODING_LEVEL: Final = _label("threshold-flooding-level")
+"""Stream of one decryptor's flooding for one statement, and of its parts."""
+
 PAIRWISE_MASK: Final = _label("pairwise-mask")
 """Mask stream of one pair of clients, lower roster position first."""
 
@@ -122,3 +184,21 @@ UNIFORM_RESIDUES: Final = _label("uniform-residues")
 
 GAUSSIAN_TIES: Final = _label("gaussian-ties")
 """Stream of the bits that decide a Gaussian sample whose first 63 bits equal a threshold's."""
+
+SKELLAM_TIES: Final = _label("skellam-ties")
+"""The same for Skellam samples."""
+
+NOISE_SHARE: Final = _label("noise-share")
+"""Stream of one client's noise in one release, from the fresh secret of that release."""
+
+NOISE_COMPONENT: Final = _label("noise-component")
+"""Seed of one part of a client's noise that may be taken away again, by number."""
+
+NOISE_STREAM: Final = _label("noise-stream")
+"""Stream that such a seed expands to."""
+
+RECORD_ROUNDING: Final = _label("record-rounding")
+"""Stream that rounds clipped records to integers."""
+
+PUBLIC_ROTATION: Final = _label("public-rotation")
+"""Signs of a public rotation, from a public seed."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from secagg import plain
+from secagg.homomorphic import ckks_rounds
 from secagg.masking import client, client_states, messages, server, unmasking
 from secagg.rounds import Invitation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from secagg.params import Masking, ServerModel
+    from secagg.params import ClientId, Masking, ServerModel
     from secagg.wire import Message
 
 __all__ = ["ClientStep", "Protocol", "ServerStep", "diagrams", "protocol_of", "steps_of"]
@@ -25,13 +26,15 @@ class ClientStep(NamedTuple):
     """In a state: the message awaited, the protocol round it opens, and the step that answers it.
 
     `again`, if there is one, takes the answer given before besides, and gives that one: for a step that draws what it
-    cannot draw again.
+    cannot draw again. `told`, if there is one, names the clients whose sum a message asks for, or gives None if it does
+    not say; a policy decides on them after the step, before its answer leaves.
     """
 
     awaits: type[Message]
     round: str
     step: Callable[..., tuple[Any, Message]]
     again: Callable[..., tuple[Any, Message]] | None = None
+    told: Callable[..., frozenset[ClientId] | None] | None = None
 
 
 class ServerStep(NamedTuple):
@@ -79,7 +82,11 @@ _SERVER_END = {
 _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
     ("masking", "semi-honest"): Protocol(
         client=_CLIENT_BEGINNING
-        | {client_states.ClientState3: ClientStep(messages.Survivors, "unmask", client.client_unmask)},
+        | {
+            client_states.ClientState3: ClientStep(
+                messages.Survivors, "unmask", client.client_unmask, told=messages.everyone_in
+            )
+        },
         server=_SERVER_BEGINNING
         | {
             server.ServerState3: ServerStep(
@@ -95,7 +102,10 @@ _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
         client=_CLIENT_BEGINNING
         | {
             client_states.ClientState3: ClientStep(
-                messages.Survivors, "consistency_check", client.client_consistency_check
+                messages.Survivors,
+                "consistency_check",
+                client.client_consistency_check,
+                told=messages.everyone_in,
             ),
             client_states.ClientState4: ClientStep(messages.PeerSignatures, "unmask", client.client_unmask_agreed),
         },
@@ -116,6 +126,26 @@ _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
         }
         | _SERVER_END,
     ),
+    ("ckks", "semi-honest"): Protocol(
+        client={
+            ckks_rounds.CkksClientState0: ClientStep(Invitation, "upload", ckks_rounds.client_upload),
+            ckks_rounds.CkksClientState1: ClientStep(
+                ckks_rounds.EncryptedSum, "decrypt", ckks_rounds.client_decrypt, told=ckks_rounds.everyone_in
+            ),
+        },
+        server={
+            ckks_rounds.CkksServerState0: ServerStep("open", None, ckks_rounds.server_open),
+            ckks_rounds.CkksServerState1: ServerStep(
+                "upload", ckks_rounds.EncryptedUpload, ckks_rounds.server_upload, fold=ckks_rounds.server_add_upload
+            ),
+            ckks_rounds.CkksServerState2: ServerStep(
+                "decrypt",
+                ckks_rounds.DecryptedSum,
+                ckks_rounds.server_decrypt,
+                fold=ckks_rounds.server_add_decryption,
+            ),
+        },
+    ),
     ("plain", "semi-honest"): Protocol(
         client={plain.PlainClientState0: ClientStep(Invitation, "upload", plain.client_upload)},
         server={
@@ -129,8 +159,8 @@ _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
 
 
 def protocol_of(masking: Masking, server_model: ServerModel = "semi-honest") -> Protocol:
-    """Return the table that a plan's rounds follow."""
-    return _PROTOCOLS[masking, server_model]
+    """Return the table that a plan's rounds follow: lattice masks take the rounds of masking."""
+    return _PROTOCOLS["masking" if masking == "lattice" else masking, server_model]
 
 
 def steps_of(masking: Masking, server_model: ServerModel = "semi-honest") -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from secagg.errors import DecodeError, RemoteProtocolError, VersionError
 from secagg.params import WIRE_VERSION
 
 if TYPE_CHECKING:
-    from secagg.params import ClientId
+    from secagg.params import ClientId, Plan
     from secagg.setups import Setup
 
 __all__ = ["Message", "VectorMessage", "decode", "decode_awaited", "encode", "kind_of"]
@@ -61,9 +61,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         return 0
 
     @classmethod
-    def vector_bytes(cls, setup: Setup) -> int:
+    def vector_bytes(cls, plan: Plan) -> int:
         """Return the length of the packed vector that follows the fields."""
-        del setup
+        del plan
         return 0
 
     def __repr__(self) -> str:
@@ -85,9 +85,9 @@ class VectorMessage(Message, frozen=True, array_like=True):
     vector: memoryview
 
     @classmethod
-    def vector_bytes(cls, setup: Setup) -> int:
+    def vector_bytes(cls, plan: Plan) -> int:
         """Return the length of the packed vector that follows the fields."""
-        return packed_bytes(setup.plan.length, setup.plan.modulus_bits)
+        return packed_bytes(plan.length, plan.modulus_bits)
 
 
 def encode(message: Message, setup: Setup) -> bytes:
@@ -112,7 +112,7 @@ def decode(kind: type[M], data: bytes, setup: Setup) -> M:
         DecodeError: too long or too short, damaged, of another kind, from another setup, or not canonical.
     """
     found = kind_of(data)
-    tail = kind.vector_bytes(setup)
+    tail = kind.vector_bytes(setup.plan)
     limit = _OVERHEAD + _FIELD_OVERHEAD + kind.max_payload(setup) + tail
     if not _OVERHEAD + tail < len(data) <= limit:
         msg = f"{kind.NAME} takes {_OVERHEAD + tail + 1} to {limit} bytes here, got {len(data)}"

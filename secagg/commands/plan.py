@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secagg.cli import GraphChoice, KeyAgreementChoice, fail
+from secagg.cli import GraphChoice, KeyAgreementChoice, MaskingChoice, ServerChoice, fail
 
 if TYPE_CHECKING:
     from secagg.params import Plan
     from secagg.planned_cost import PlanCost
 
 __all__ = ["plan_command"]
-
-
-class ServerChoice(StrEnum):
-    """Values of --server."""
-
-    semi_honest = "semi-honest"
-    malicious = "malicious"
 
 
 def plan_command(
@@ -35,6 +27,13 @@ def plan_command(
     server: Annotated[
         ServerChoice, typer.Option(help="Whether the server is trusted to follow the protocol.")
     ] = ServerChoice.semi_honest,
+    masking: Annotated[
+        MaskingChoice,
+        typer.Option(
+            help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
+            "the clients; auto of these two; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
+        ),
+    ] = MaskingChoice.masking,
     directory: Annotated[
         int | None,
         typer.Option(help="Identities that the server picks the clients from: all its corrupted ones may be picked."),
@@ -78,6 +77,7 @@ def plan_command(
             corrupted=corrupted,
             graph=graph.value,
             server=server.value,
+            masking=masking.value,
             directory=directory,
             key_agreement=key_agreement.value,
             security_bits=security_bits,

@@ -65,6 +65,11 @@ class Counts:
         return self.dimension
 
     @property
+    def signed_length(self) -> int:
+        """Coordinates that may be negative: none."""
+        return 0
+
+    @property
     def modulus_bits(self) -> int:
         """Bits of the modulus: the smallest b with clients·maximum < 2^b."""
         return (self.clients * self.maximum).bit_length()

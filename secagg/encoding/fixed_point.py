@@ -162,6 +162,11 @@ class Encoding:
         return self.dimension + 1
 
     @property
+    def signed_length(self) -> int:
+        """Coordinates that may be negative: all but the weight."""
+        return self.dimension
+
+    @property
     def modulus_bits(self) -> int:
         """Bits of the modulus: the smallest b with 2·clients·(2^(bits-1) - 1) < 2^b and clients·max_weight < 2^b."""
         return max((2 * self.clients * self._steps).bit_length(), (self.clients * self.max_weight).bit_length())

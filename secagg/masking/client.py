@@ -198,14 +198,13 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     """Round 2: open the peers' shares and send the vector under its self mask and one mask per sharing peer.
 
     Args:
-        random: not used; every mask comes from secrets agreed before.
+        random: 32 fresh bytes for a lattice mask; every other mask comes from secrets agreed before.
     Raises:
         FaultyServerError: malformed, or shares from a client that did not advertise keys.
         SuspectedPeerError: a sealed bundle does not open, holds no share, or another than its dealer published.
         ThresholdError: fewer than t share holders shared their secrets.
         TypeError, ValueError, EncodingError: the contribution is not a vector of this plan.
     """
-    del random
     setup, me = state.setup, state.position
     told = named(message.present, told_of(setup, me), "masked_input")
     neighbours = set(setup.graph.neighbours(me).tolist())
@@ -215,7 +214,11 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     require_enough(present, setup, "share holders that shared their secrets")
     parts = received(setup, me, present, message, (state.sealing, state.mask))
     entries = {peer: _open(state, peer, bundle, parts) for peer, bundle in zip(present, bundles, strict=True)}
-    y = to_vector(state.contribution, setup.plan)
+    y, ciphertext = to_vector(state.contribution, setup.plan), bytearray()
+    if setup.plan.lattice is not None:
+        from secagg.lattice.rlwe import conceal  # noqa: PLC0415 -- loads only where it is used
+
+        y, ciphertext = conceal(setup, y, random)
     shared = mask_of(setup, [me, *told])
     masks = [(self_mask_key(setup, me, state.self_mask_seed), 1)]
     for peer in present:
@@ -224,9 +227,11 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
         pair = (me, state.mask.public), (peer, theirs.mask_key)
         masks.append(pairwise_mask_key(setup, *pair, secret, shared=shared_by(setup, shared)))
     add_masks(y, masks)
-    reduce(y, setup.plan.modulus_bits)
+    bits = setup.plan.masked[1]
+    reduce(y, bits)
     following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, entries, shared)
-    return following, MaskedInput(me, pack(y, setup.plan.modulus_bits))
+    packed = pack(y, bits)
+    return following, MaskedInput(me, memoryview(b"".join((packed, ciphertext))) if ciphertext else packed)
 
 
 def client_unmask(state: ClientState3, message: Survivors, random: bytes) -> tuple[None, UnmaskShares]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from secagg.encoding.packing import packed_bytes
 from secagg.errors import DecodeError
 from secagg.primitives.aead import TAG_BYTES
 from secagg.primitives.kem import KEM_CIPHERTEXT_BYTES, KEM_PUBLIC_BYTES, KEM_SECRET_BYTES, KEM_SEED_BYTES
@@ -149,10 +150,18 @@ class PeerShares(Message, frozen=True):
 
 
 class MaskedInput(VectorMessage, frozen=True):
-    """Client -> server, round masked_input: the vector under all its masks, packed."""
+    """Client -> server, round masked_input: the vector under all its masks, packed.
+
+    With lattice masks it is the short secret that comes first, and the vector's ciphertext after it.
+    """
 
     KIND: ClassVar[int] = 6
     NAME: ClassVar[str] = "masked_input"
+
+    @classmethod
+    def vector_bytes(cls, plan: Plan) -> int:
+        """Return the length of what follows the fields."""
+        return packed_bytes(*plan.masked) + (0 if plan.lattice is None else plan.lattice.ciphertext_bytes)
 
 
 class Survivors(Message, frozen=True):
@@ -335,12 +344,14 @@ def from_bitmap(bitmap: bytes, clients: NDArray[np.int64]) -> list[int]:
     return named
 
 
-def everyone_in(setup: Setup, position: int, message: Survivors) -> frozenset[ClientId]:
-    """Name the survivors that a message tells a client of, and the client itself.
+def everyone_in(setup: Setup, position: int, message: Survivors) -> frozenset[ClientId] | None:
+    """Name the survivors and the client itself, or None if a message tells of its neighbours only.
 
     Raises:
         DecodeError: malformed.
     """
+    if not (setup.plan.is_complete or setup.plan.keys_draw_graph):
+        return None
     named = from_bitmap(message.present, told_of(setup, position))
     return frozenset(setup.roster[client] for client in (position, *named))
 

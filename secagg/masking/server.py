@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secagg.encoding.packing import Words, add_packed, word_dtype
+from secagg.encoding.packing import Words, add_packed, packed_bytes, word_dtype
 from secagg.errors import DecodeError, RemoteProtocolError, SuspectedPeerError, ThresholdError
 from secagg.masking.hybrid import Escrow, check_escrow, check_public_key, halves, route_encapsulated
 from secagg.masking.messages import (
@@ -56,6 +56,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from secagg.lattice.rlwe import CipherSum
+    from secagg.params import Plan
     from secagg.setups import Setup
 
 __all__ = [
@@ -117,7 +119,8 @@ class ServerState3:
         hashes: of their shares, by position: 64 bytes per holder; empty where the server is assumed honest.
         escrows: what explains their masks once shares open it, by position; nobody's where keys are X25519 alone.
         shared: (n,) bool, who they are.
-        total: (length,) words, the running sum; owned by this state and moved on.
+        total: words, the running sum of what is masked; owned by this state and moved on.
+        ciphertexts: with lattice masks, the running sum of these; owned and moved on likewise.
     """
 
     setup: Setup
@@ -128,6 +131,7 @@ class ServerState3:
     escrows: Mapping[int, Escrow]
     shared: NDArray[np.bool_]
     total: Words = field(repr=False)
+    ciphertexts: CipherSum | None = None
 
 
 def server_open(state: ServerState0, inbox: Mapping[int, None]) -> tuple[ServerState1, Outbox]:
@@ -240,10 +244,13 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
         client: PeerShares(client, told_for(setup, client, shared), b"".join(bundles), encapsulated.get(client, b""))
         for client, bundles in mail.items()
     }
-    total = np.zeros(setup.plan.length, dtype=word_dtype(setup.plan.modulus_bits))
+    length, bits = setup.plan.masked
+    total = np.zeros(length, dtype=word_dtype(bits))
     commitments = {client: message.commitment for client, message in inbox.items()}
     hashes = {client: message.hashes for client, message in inbox.items()}
-    return ServerState3(setup, state.keys, state.advertised, commitments, hashes, escrows, shared, total), outbox
+    return ServerState3(
+        setup, state.keys, state.advertised, commitments, hashes, escrows, shared, total, _ciphertexts(setup.plan)
+    ), outbox
 
 
 def server_add_masked_input(state: ServerState3, message: MaskedInput) -> ServerState3:
@@ -253,7 +260,10 @@ def server_add_masked_input(state: ServerState3, message: MaskedInput) -> Server
         FaultyClientError: not a packed vector of the plan; the sum is unchanged.
     """
     try:
-        add_packed(message.vector, state.setup.plan.modulus_bits, state.total)
+        masked, ciphertext = _halves(state.setup.plan, message.vector)
+        if state.ciphertexts is not None:
+            state.ciphertexts.add(ciphertext)  # refuses before it adds; of the masked secret no bit can be wrong
+        add_packed(masked, state.setup.plan.masked[1], state.total)
     except DecodeError as error:
         raise faulty(state.setup, message.client, str(error), "masked_input") from error
     return state
@@ -283,6 +293,7 @@ def server_masked_input(state: ServerState3, arrived: Collection[int]) -> tuple[
         state.shared,
         survived,
         state.total,
+        state.ciphertexts,
     )
     require_holders(setup, owners_to_rebuild(following), survived, "share holders that survive")
     return following, {client: Survivors(client, told_for(setup, client, survived)) for client in sorted(arrived)}
@@ -298,3 +309,18 @@ def server_masked_input_to_sign(state: ServerState3, arrived: Collection[int]) -
     known, shared = digest_of_keys(state.setup, keys), shared_by(state.setup, state.shared)
     statement = consistency_statement(state.setup, known, unmasking.survived, shared=shared)
     return ServerState5(state.setup, statement, unmasking), outbox
+
+
+def _ciphertexts(plan: Plan) -> CipherSum | None:
+    """Begin the sum of ciphertexts, with lattice masks."""
+    if plan.lattice is None:
+        return None
+    from secagg.lattice.rlwe import CipherSum  # noqa: PLC0415 -- loads only where it is used
+
+    return CipherSum(plan)
+
+
+def _halves(plan: Plan, vector: memoryview) -> tuple[memoryview, memoryview]:
+    """Cut what is masked from the ciphertext after it."""
+    masked = packed_bytes(*plan.masked)
+    return vector[:masked], vector[masked:]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from secagg.lattice.rlwe import CipherSum
     from secagg.masking.hybrid import Escrow, PlanKeyPair
     from secagg.setups import Setup
 
@@ -66,7 +67,7 @@ class ServerState4:
 
     Attributes:
         shared, survived: (n,) bool.
-        commitments, hashes, escrows, total: as before; unmasking uses the total up.
+        commitments, hashes, escrows, total, ciphertexts: as before; unmasking uses the sums up.
     """
 
     setup: Setup
@@ -78,6 +79,7 @@ class ServerState4:
     shared: NDArray[np.bool_]
     survived: NDArray[np.bool_]
     total: Words = field(repr=False)
+    ciphertexts: CipherSum | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,9 +163,10 @@ def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tup
     secrets = _rebuild(state, owners, inbox)
     masks = list(_masks_to_remove(state, secrets))
     add_masks(state.total, masks)
-    reduce(state.total, setup.plan.modulus_bits)
-    state.total.flags.writeable = False
-    return Outcome(state.total, np.flatnonzero(state.survived).tolist()), {}
+    reduce(state.total, setup.plan.masked[1])
+    total = state.total if state.ciphertexts is None else state.ciphertexts.open(setup, state.total)
+    total.flags.writeable = False
+    return Outcome(total, np.flatnonzero(state.survived).tolist()), {}
 
 
 def _rebuild(state: ServerState4, owners: list[int], inbox: Mapping[int, UnmaskShares]) -> dict[int, bytes]:

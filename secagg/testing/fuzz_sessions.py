@@ -69,7 +69,7 @@ class _Round:
         self._others = tuple(seen)
         table = protocol_of(script.plan.masking, script.plan.server).server.values()
         kinds = [step.collects for step in table if step.collects is not None]
-        self._tails = {kind.KIND: kind.vector_bytes(self._setup) for kind in kinds}
+        self._tails = {kind.KIND: kind.vector_bytes(self._setup.plan) for kind in kinds}
 
     def run(self, seen: list[bytes]) -> None:
         """Run it to its sum, and add its messages to what later rounds replay."""

@@ -286,7 +286,7 @@ def lanes() -> list[Lane]:
             else:
                 party, repair = ServerParty(transcript, step, position), repair_of_answer(transcript, step, position)
             others = (foreign, *(other for there, _, other in _frames(transcript) if there != where))
-            target = Target(data, kind.vector_bytes(transcript.setup), others, repair)
+            target = Target(data, kind.vector_bytes(transcript.setup.plan), others, repair)
             made.append(Lane(f"{name}/{side}/{step}/{position}", target, party))
     return made
 

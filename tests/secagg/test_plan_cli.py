@@ -72,7 +72,7 @@ def test_json_has_the_plan_why_and_what_it_costs() -> None:
     plan = secagg.plan(secagg.Encoding(dimension=500, clip=1.0, bits=16, clients=200), rounds=7)
     assert (answer["plan"]["degree"], answer["plan"]["threshold"]) == (plan.degree, plan.threshold)
     assert answer["rounds"] == 7
-    assert set(answer["why"]) == {"graph", "threshold", "privacy", "failure", "modulus", "keys"}
+    assert set(answer["why"]) == {"graph", "threshold", "privacy", "failure", "cohort", "modulus", "keys"}
     assert answer["cost"]["bytes_up"] == cost_of(plan).bytes_up
     assert [step["step"] for step in answer["cost"]["steps"]] == [
         "advertise_keys",
