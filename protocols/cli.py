@@ -18,6 +18,8 @@ class AggregationChoice(StrEnum):
     """Values of --aggregation."""
 
     masking = "masking"
+    lattice = "lattice"
+    ckks = "ckks"
     plain = "plain"
 
 
@@ -27,7 +29,11 @@ def train(
     task: Annotated[str | None, typer.Option(help="What to learn: heart.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of federated training.")] = None,
     aggregation: Annotated[
-        AggregationChoice | None, typer.Option(help="masking: only sums are seen. plain: the server sees every update.")
+        AggregationChoice | None,
+        typer.Option(
+            help="masking, lattice: only sums are seen. ckks: encrypted under a key that every hospital holds, and "
+            "any of them can betray. plain: the server sees every update."
+        ),
     ] = None,
     drop: Annotated[
         list[str] | None,

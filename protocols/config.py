@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from protocols.aggregation import AggregationName, vanishing
 from protocols.errors import ConfigError
 from secagg.transitions import steps_of
 
@@ -36,10 +37,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         rounds: of federated training.
         local_steps, batch_size, learning_rate: of each institution's SGD in a round.
         server_optimizer, server_learning_rate: what the server does with the mean update.
-        aggregation: "masking" (secure) or "plain" (the server sees every update).
+        aggregation: "masking" or "lattice" (secure), "ckks" (encrypted under a key that all institutions share), or
+            "plain" (the server sees every update).
         clip, bits: bound and resolution of a coordinate of an update.
         max_weight: public bound on an institution's number of patients.
-        dropout, corrupted: shares of the institutions that may vanish, or side with the server.
+        dropout, corrupted: shares of the institutions that may vanish, or side with the server; of the latter a quarter
+            if nothing is said, and none under CKKS, which cannot bear any.
         drop: who vanishes when: "HOSPITAL@ROUND:STEP".
         seed: of initial weights and patient order.
         seeds: how many repetitions, from `seed` on, stand behind the compared accuracies; 0 leaves the comparison out.
@@ -53,12 +56,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     learning_rate: Rate = 0.01
     server_optimizer: Literal["fedavg", "fedadam"] = "fedavg"
     server_learning_rate: Rate = 1.0
-    aggregation: Literal["masking", "plain"] = "masking"
+    aggregation: AggregationName = "masking"
     clip: Rate = 1.0
     bits: Annotated[int, msgspec.Meta(ge=2, le=32)] = 20
     max_weight: Annotated[int, msgspec.Meta(ge=1)] = 1024
     dropout: Share = 0.25
-    corrupted: Share = 0.25
+    corrupted: Share | None = None
     drop: tuple[str, ...] = ()
     seed: Count = 0
     seeds: Count = 5
@@ -102,9 +105,6 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
 def dropouts_by_round(config: TrainConfig) -> dict[int, dict[str, str]]:
     """Read the `drop` entries: round number -> site -> protocol round of this run's aggregation.
 
-    Plain aggregation has one protocol round: vanishing before masked_input or earlier means not uploading, and
-    vanishing before unmask comes too late to matter.
-
     Raises:
         ConfigError: not HOSPITAL@ROUND:STEP, no such round or step, or a site twice in one round.
     """
@@ -123,12 +123,10 @@ def dropouts_by_round(config: TrainConfig) -> dict[int, dict[str, str]]:
             msg = f"drop: {site!r} vanishes twice in round {number}"
             raise ConfigError(msg)
         result[number][site] = match[3]
-    if config.aggregation == "plain":
-        (upload,) = steps_of("plain")
-        return {
-            number: {site: upload for site, step in gone.items() if step != "unmask"} for number, gone in result.items()
-        }
-    return result
+    return {
+        number: {site: own for site, step in gone.items() if (own := vanishing(step, config.aggregation)) is not None}
+        for number, gone in result.items()
+    }
 
 
 def _named(message: str) -> str:

@@ -16,15 +16,16 @@ import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import secagg
+from protocols.aggregation import plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from protocols.aggregation import AggregationName
     from protocols.engines.memory import MemoryEngine
     from protocols.institution import Evaluation
-    from secagg.params import Masking
 
 __all__ = ["Roc", "counts_of", "own_roc", "roc_of_counts", "secure_pooled_roc"]
 
@@ -98,21 +99,21 @@ def roc_of_counts(counts: NDArray[np.uint64]) -> Roc:
 
 
 def secure_pooled_roc(
-    engine: MemoryEngine, evaluations: Mapping[str, Evaluation], *, aggregation: Masking, max_weight: int
+    engine: MemoryEngine, evaluations: Mapping[str, Evaluation], *, aggregation: AggregationName, max_weight: int
 ) -> Roc:
     """Compute the curve over all institutions' test patients from the secure sum of their counts.
 
     Args:
         engine: carries the messages.
         evaluations: site -> its own evaluation; only counts leave it.
-        aggregation: "masking" or "plain".
+        aggregation: how they are summed.
         max_weight: public bound on an institution's number of patients.
     Raises:
         ThresholdError: too few institutions remain.
         EncodingError: an institution has more patients than the bound.
     """
     codec = secagg.Counts(dimension=2 * BINS, maximum=max_weight, clients=len(evaluations))
-    plan = secagg.plan(codec, dropout=0.0, masking=aggregation)
+    plan = plan_of(codec, aggregation, dropout=0.0)
     made = {site: partial(_encoded_counts, codec, evaluation) for site, evaluation in evaluations.items()}
     return roc_of_counts(codec.decode(engine.sum(plan, made, dropouts={})))
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import secagg
+from protocols.aggregation import plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from protocols.aggregation import AggregationName
     from protocols.engines.memory import MemoryEngine
     from protocols.institution import LocalUpdate
     from secagg import Layout
-    from secagg.params import Masking
 
 __all__ = ["MeanUpdate", "SecureMean"]
 
@@ -53,8 +54,8 @@ class SecureMean:
         clip: bound on every coordinate of an update.
         bits: resolution of a coordinate.
         max_weight: public bound on an institution's number of patients.
-        aggregation: "masking" or "plain".
-        dropout, corrupted: shares of the sites, as in `secagg.plan`.
+        aggregation: "masking", "lattice", "ckks" or "plain".
+        dropout, corrupted: shares of the sites, as in `plan_of`.
 
     Raises:
         EncodingError, PlanError: the parameters do not work together.
@@ -65,9 +66,9 @@ class SecureMean:
     clip: float
     bits: int
     max_weight: int
-    aggregation: Masking
+    aggregation: AggregationName
     dropout: float
-    corrupted: float
+    corrupted: float | None = None
 
     def __post_init__(self) -> None:
         """Fail early: build codec and plan once."""
@@ -88,7 +89,7 @@ class SecureMean:
     @property
     def plan(self) -> secagg.Plan:
         """The parameters of every round."""
-        return secagg.plan(self.codec, dropout=self.dropout, corrupted=self.corrupted, masking=self.aggregation)
+        return plan_of(self.codec, self.aggregation, dropout=self.dropout, corrupted=self.corrupted)
 
     def __call__(
         self,

@@ -23,7 +23,7 @@ from protocols.record import Compared, RocCurve, RoundRecord, RunRecord, Seen, S
 from protocols.secure_mean import MeanUpdate, SecureMean
 from protocols.server_opt import FedAdam, FedAvg, ServerOptimizer
 from protocols.tasks import load_task
-from protocols.wiretap import VECTOR_ROUNDS, Wiretap
+from protocols.wiretap import Wiretap
 from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _note_curves(record: RunRecord, federation: Federation, parameters: NDArray[
     pooled = secure_pooled_roc(
         federation.engine, evaluations, aggregation=config.aggregation, max_weight=config.max_weight
     )
-    how = "from securely summed counts" if config.aggregation == "masking" else "from counts sent in clear"
+    how = "from securely summed counts" if config.aggregation != "plain" else "from counts sent in clear"
     record.curves.append(_curve(f"All hospitals, {how}", pooled, bins=BINS))
     record.pooled_accuracy = pooled.accuracy
 
@@ -372,7 +372,7 @@ def _seen(federation: Federation, number: int, mean: MeanUpdate, tap: Wiretap) -
 def _totals(step: str, trace: secagg.Trace, trained: float) -> StepTotals:
     """Average one protocol round over institutions and rounds of training, local training left out."""
     answers = max(trace.messages[step, "up"], 1)
-    seconds = trace.seconds.get((step, "client"), 0.0) - (trained if step in VECTOR_ROUNDS else 0.0)
+    seconds = trace.seconds.get((step, "client"), 0.0) - (trained if step in {"masked_input", "upload"} else 0.0)
     return StepTotals(
         step=step,
         client_seconds=max(seconds, 0.0) / answers,

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["fail", "main", "sum_command"]
 
 GROUP = "secagg.commands"
-EXTRAS = {"rich": "cli", "torch": "train", "sklearn": "train", "matplotlib": "report", "jinja2": "report"}
+EXTRAS = {
+    "tenseal": "he",
+    "rich": "cli",
+    "torch": "train",
+    "sklearn": "train",
+    "matplotlib": "report",
+    "jinja2": "report",
+}
 
 
 class GraphChoice(StrEnum):

@@ -9,6 +9,7 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
+from protocols.aggregation import AGGREGATIONS
 from protocols.record import RunRecord, read_record, write_whole
 from protocols.report import charts
 
@@ -54,6 +55,7 @@ def render(folder: Path) -> Path:
         .get_template("report.html")
         .render(
             run=record,
+            how=AGGREGATIONS[record.config.aggregation],
             site_titles={site.name: site.title for site in record.sites},
             convergence=Markup(charts.convergence(record)) if record.rounds else None,  # noqa: S704 -- our own drawing
             roc=Markup(charts.roc(record)) if record.curves else None,  # noqa: S704

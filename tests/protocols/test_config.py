@@ -70,6 +70,11 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         load_config(tmp_path / "list.json", {})
 
 
+def test_under_ckks_a_site_vanishes_from_one_of_two_rounds() -> None:
+    config = TrainConfig(aggregation="ckks", drop=("va@2:share_keys", "hungary@2:masked_input", "cleveland@3:unmask"))
+    assert dropouts_by_round(config) == {2: {"va": "upload", "hungary": "upload"}, 3: {"cleveland": "decrypt"}}
+
+
 def test_plain_aggregation_has_one_round_to_vanish_from() -> None:
     config = TrainConfig(aggregation="plain", drop=("va@2:share_keys", "hungary@2:masked_input", "cleveland@3:unmask"))
     assert dropouts_by_round(config) == {2: {"va": "upload", "hungary": "upload"}, 3: {}}

@@ -1,11 +1,14 @@
 """ROC curves, and the pooled one without moving a score."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from protocols.aggregation import AGGREGATIONS, AggregationName
 from protocols.engines.memory import MemoryEngine
 from protocols.evaluate import BINS, counts_of, own_roc, roc_of_counts, secure_pooled_roc
 from protocols.institution import Evaluation
@@ -45,8 +48,10 @@ def test_the_pooled_curve_is_that_of_all_patients_together() -> None:
     sites = {
         name: evaluation(list(rng.beta(2 + i, 2, 40)), list(rng.integers(0, 2, 40))) for i, name in enumerate("abcd")
     }
-    for aggregation in ("masking", "plain"):
-        pooled = secure_pooled_roc(MemoryEngine(), sites, aggregation=aggregation, max_weight=40)
+    for aggregation in AGGREGATIONS:
+        pooled = secure_pooled_roc(
+            MemoryEngine(), sites, aggregation=cast("AggregationName", aggregation), max_weight=40
+        )
         together = evaluation(
             [s for e in sites.values() for s in e.scores], [int(y) for e in sites.values() for y in e.labels]
         )

@@ -1,0 +1,108 @@
+"""What the words of `--aggregation` mean: the plan behind each, the protocol rounds, and what everybody sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import secagg
+from secagg.transitions import steps_of
+
+if TYPE_CHECKING:
+    from secagg.params import Codec
+
+__all__ = ["AGGREGATIONS", "Aggregation", "AggregationName", "plan_of", "vanishing"]
+
+AggregationName: TypeAlias = Literal["masking", "lattice", "ckks", "plain"]
+
+CORRUPTED = 0.25
+"""Share of the institutions that may side with the server where nothing else is said; CKKS bears none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregation:
+    """One way to sum, in the report's words.
+
+    Attributes:
+        secure: whether no single party but the institution itself can see its update.
+        travels: how the update travels.
+        on_the_wire: what the integers on the wire are.
+        server_saw, server_did_not, others_saw: in a run.
+        shares_a_key: whether any one institution could open everybody's update for the server.
+    """
+
+    secure: bool
+    travels: str
+    on_the_wire: str
+    server_saw: str
+    server_did_not: str = "any hospital's update, number of patients or counts"
+    others_saw: str
+    shares_a_key: bool = False
+
+
+_SUMS = "per round the sum of the survivors' updates and of their patients; the model; summed test counts"
+_SHARES = "the model of every round; public keys; shares sealed to it, too few to open anything"
+
+AGGREGATIONS: dict[str, Aggregation] = {
+    "masking": Aggregation(
+        secure=True,
+        travels="masked",
+        on_the_wire="What travels is uniformly random to anyone who lacks the masks; only the sum over all survivors "
+        "cancels them.",
+        server_saw=f"who took part and who vanished; every masked vector; {_SUMS}",
+        others_saw=_SHARES,
+    ),
+    "lattice": Aggregation(
+        secure=True,
+        travels="under lattice masks",
+        on_the_wire="Shown are the first bits of the ciphertext: uniformly random to anyone who lacks the hospital's "
+        "short secret, if Ring-LWE is hard; the server opens the sum of these secrets only.",
+        server_saw=f"who took part and who vanished; every ciphertext; the sum of the short secrets; {_SUMS}",
+        others_saw=_SHARES,
+    ),
+    "ckks": Aggregation(
+        secure=True,
+        travels="encrypted under one key that every hospital holds",
+        on_the_wire="Shown are the first bits of the ciphertext. Every hospital holds the key: any of them, together "
+        "with the server, could decrypt this.",
+        server_saw=f"who took part and who vanished; every ciphertext, but no key; {_SUMS}",
+        others_saw="the model of every round; the sum, which it decrypted; the key of all ciphertexts, but not these",
+        shares_a_key=True,
+    ),
+    "plain": Aggregation(
+        secure=False,
+        travels="in clear",
+        on_the_wire="Without secure aggregation the server decodes each hospital's update, to within its rounding.",
+        server_saw="every hospital's update and number of patients, in clear; the model; every hospital's test counts",
+        server_did_not="patients' records, unless it inverts the updates",
+        others_saw="the model of every round",
+    ),
+}
+
+
+def plan_of(
+    codec: Codec, aggregation: AggregationName, *, dropout: float, corrupted: float | None = None
+) -> secagg.Plan:
+    """Plan an aggregation.
+
+    Args:
+        corrupted: share of the institutions that may side with the server; None takes what suits the aggregation.
+    Raises:
+        PlanError: these numbers do not work together.
+    """
+    if corrupted is None:
+        corrupted = 0.0 if aggregation == "ckks" else CORRUPTED
+    return secagg.plan(codec, dropout=dropout, corrupted=corrupted, masking=aggregation)
+
+
+def vanishing(step: str, aggregation: AggregationName) -> str | None:
+    """Translate "vanishes before this round of masking" into an aggregation's own rounds; None: too late to matter.
+
+    Where there is one upload, vanishing earlier is not uploading.
+    """
+    rounds, own = steps_of("masking"), steps_of(aggregation)
+    if step in own:
+        return step
+    if step != rounds[-1]:
+        return own[0]
+    return own[-1] if len(own) > 1 else None
