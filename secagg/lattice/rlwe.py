@@ -13,6 +13,7 @@ Hint-RLWE asks for (Kim et al. 2023).
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from functools import cache
 from typing import TYPE_CHECKING
@@ -85,6 +86,10 @@ class CipherSum:
         shape = (self._parameters.blocks, len(self._parameters.primes), self._parameters.degree)
         self._residues: Residues = np.zeros(shape, dtype=np.uint32)
         self.clients = 0
+
+    def copy(self) -> CipherSum:
+        """Return a sum of its own."""
+        return copy.deepcopy(self)
 
     def add(self, packed: memoryview) -> None:
         """Add one client's c.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from secagg.errors import SERVER, SecAggError
+from secagg.lattice.parameters import choose
 from secagg.params import Plan
 from secagg.rounds import Outcome
 from secagg.testing.liars import repair_of_answer, repair_of_request
@@ -61,6 +62,19 @@ ROUNDS: tuple[tuple[str, Plan, dict[int, str]], ...] = (
             degree=3,
             server="malicious",
             key_agreement="x25519+ml-kem-768",
+        ),
+        {3: "masked_input"},
+    ),
+    (
+        "lattice",
+        Plan(
+            clients=4,
+            length=5,
+            modulus_bits=12,
+            threshold=3,
+            degree=3,
+            masking="lattice",
+            lattice=choose(length=5, digit_bits=14, clients=4),
         ),
         {3: "masked_input"},
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -12,6 +13,8 @@ from secagg.encoding.counts import Counts
 from secagg.encoding.fixed_point import Encoding
 from secagg.encoding.packing import add_packed, pack, word_dtype
 from secagg.identity import Identity
+from secagg.lattice.parameters import choose
+from secagg.lattice.rlwe import conceal
 from secagg.masking.messages import from_bitmap, to_bitmap
 from secagg.masking.streams import pairwise_mask_key, position_bytes, seed_commitment, self_mask_key
 from secagg.masking.transcript import (
@@ -21,6 +24,7 @@ from secagg.masking.transcript import (
     keys_statement,
     shares_statement,
 )
+from secagg.params import Plan
 from secagg.primitives.aead import open_sealed, seal
 from secagg.primitives.graph import Graph
 from secagg.primitives.keys import KeyPair, derive_key
@@ -134,6 +138,32 @@ def _fixed_point(_: _SetupOf, given: _Given) -> dict[str, Any]:
     }
 
 
+def _lattice(_: _SetupOf, given: _Given) -> dict[str, Any]:
+    """What a client makes of its vector under lattice masks: the short secret and the ciphertext, as hashes."""
+    n, length, bits = given["clients"], given["length"], given["modulus_bits"]
+    ring = choose(length=length, digit_bits=given["digit_bits"], clients=n)
+    plan = Plan(
+        clients=n,
+        length=length,
+        modulus_bits=bits,
+        threshold=n,
+        degree=n - 1,
+        masking="lattice",
+        lattice=ring,
+        signed_length=given["signed_length"],
+    )
+    setup = Setup(plan=plan, roster=range(n), session=bytes(16), round=0, assume_honest_server=True)
+    vector = np.array(given["vector"], dtype=word_dtype(bits))
+    secret, ciphertext = conceal(setup, vector, bytes.fromhex(given["random"]))
+    return {
+        "ring": [ring.degree, len(ring.primes), ring.digits, ring.secret_bits],
+        "digest": setup.digest.hex(),
+        "first_of_secret": secret[:16].tolist(),
+        "sha256_of_packed_secret": hashlib.sha256(pack(secret, ring.secret_bits)).hexdigest(),
+        "sha256_of_ciphertext": hashlib.sha256(ciphertext).hexdigest(),
+    }
+
+
 def _counts(_: _SetupOf, given: _Given) -> dict[str, Any]:
     codec = Counts(**{name: given[name] for name in ("dimension", "maximum", "clients")})
     vector = codec.encode(np.array(given["counts"], dtype=np.int64)).vector
@@ -174,6 +204,7 @@ PRIMITIVES: dict[str, Callable[[_SetupOf, _Given], dict[str, Any]]] = {
     "graph": _graph,
     "fixed_point": _fixed_point,
     "counts": _counts,
+    "lattice": _lattice,
     "statements": _statements,
 }
 """By kind: computes what is expected, given how to build a setup and the input."""

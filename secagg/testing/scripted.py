@@ -222,5 +222,6 @@ def fresh(state: State) -> State:
     if hasattr(state, "owners"):
         return replace(state, owners=dict(state.owners))
     if hasattr(state, "total"):
-        return replace(state, total=state.total.copy())
+        sums = {name: getattr(state, name, None) for name in ("total", "ciphertexts")}
+        return replace(state, **{name: value.copy() for name, value in sums.items() if value is not None})
     return state

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from secagg.lattice.parameters import MAX_DIGIT_BITS, choose
 from secagg.params import Plan
 
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 __all__ = ["inputs_of", "plans", "rounds_of"]
+
+_FEWEST_HONEST = 2
+"""Lattice masks need so many honest clients in a sum."""
 
 
 def inputs_of(clients: int, length: int, modulus_bits: int) -> SearchStrategy[Mapping[int, Any]]:
@@ -33,14 +38,14 @@ def rounds_of(clients: int, steps: int) -> SearchStrategy[Mapping[int, int]]:
 
 @st.composite
 def plans(draw: DrawFn, *, most_clients: int = 8, most_length: int = 8) -> Plan:
-    """Plans of masked rounds that can be made: complete and sparse graphs, both server models, any modulus and keys."""
+    """Plans of masked rounds that can be made: either graph, either server model, any modulus and keys, lattice masks."""
     n = draw(st.integers(2, most_clients))
     malicious = draw(st.booleans())
     corrupted = draw(st.integers(0, n - 2)) if malicious else 0
     sparse = () if malicious else range(2, n - 1, 2)
     k = draw(st.sampled_from([n - 1, *sparse]))
     least = max(2 * n // 3 + 1, (n + corrupted) // 2 + 1, 2) if k == n - 1 else k // 2 + 2
-    return Plan(
+    plan = Plan(
         clients=n,
         length=draw(st.integers(1, most_length)),
         modulus_bits=draw(st.integers(1, 64)),
@@ -51,3 +56,7 @@ def plans(draw: DrawFn, *, most_clients: int = 8, most_length: int = 8) -> Plan:
         corrupted=corrupted,
         key_agreement=draw(st.sampled_from(["x25519", "x25519", "x25519+ml-kem-768"])),
     )
+    digit_bits = plan.modulus_bits + (n - 1).bit_length()
+    if plan.least_survivors - corrupted < _FEWEST_HONEST or digit_bits > MAX_DIGIT_BITS or draw(st.booleans()):
+        return plan
+    return replace(plan, masking="lattice", lattice=choose(length=plan.length, digit_bits=digit_bits, clients=n))

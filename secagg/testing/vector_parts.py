@@ -159,6 +159,20 @@ def _vectors() -> Iterator[Case]:
     yield Case("unpacking_12", "three coordinates out of five bytes", "unpacking", given)
     yield Case("unpacking_bad_bits", "unused bits set", "unpacking", given | {"packed": "01f0ff0018"}, "DecodeError")
     yield Case("unpacking_bad_length", "a byte too few", "unpacking", given | {"packed": "01f0ff00"}, "DecodeError")
+    given = {
+        "clients": 4,
+        "length": 3,
+        "modulus_bits": 12,
+        "digit_bits": 14,
+        "signed_length": 0,
+        "vector": [4095, 0, 7],
+    }
+    given |= {"random": bytes(range(32)).hex()}
+    yield Case("lattice", "sums may wrap: two bits more in a digit", "lattice", given)
+    fits = given | {"digit_bits": 12, "signed_length": 2, "vector": [(1 << 12) - 500, 511, 1023]}
+    yield Case("lattice_signed", "sums fit: two coordinates of either sign, raised by 511", "lattice", fits)
+    large = fits | {"vector": [512, 0, 0]}
+    yield Case("lattice_bad_large", "a coordinate of which four would wrap", "lattice", large, "EncodingError")
     setup = "setup_sparse"
     yield Case("bitmap", "neighbours 0 and 3 of four", "bitmap", {"setup": setup, "bitmap": "09"})
     yield Case("bitmap_bad_bits", "a fifth of four", "bitmap", {"setup": setup, "bitmap": "19"}, "DecodeError")

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 import secagg
 from secagg import EncodingError, FaultyClientError, Plan, PlanError, RemoteProtocolError, ThresholdError, simulate
-from secagg.encoding.packing import packed_bytes, word_dtype
+from secagg.encoding.packing import add_packed, packed_bytes, word_dtype
 from secagg.lattice import kernels, rlwe
 from secagg.lattice.parameters import choose
 from secagg.masking.messages import MaskedInput
 from secagg.params import KeyAgreement
 from secagg.planning import explain
+from secagg.primitives.ring import Ring
 from secagg.rounds import Outcome
 from secagg.setups import Setup
 from secagg.testing.frames import cut_frame
@@ -180,6 +181,33 @@ def test_a_ciphertext_is_uniform_to_the_eye_and_the_wrong_secret_opens_none_of_i
         opened = total.open(setup, secret)
         assert bool((opened == plain).all()) == right
         assert right or (opened == plain).mean() < 0.01
+
+
+def test_a_coefficient_is_what_the_scheme_says_by_schoolbook_arithmetic() -> None:
+    """c - a·s - Δ·m is the error, small and discrete, for c = a·s + e + Δ·m in Python integers."""
+    plan = lattice(make_plan(4, length=50))
+    setup, ring = setup_of(plan), plan.lattice
+    assert ring is not None
+    vector = np.arange(50, dtype=np.uint64) * 19
+    words, packed = rlwe.conceal(setup, vector.astype(word_dtype(plan.modulus_bits)), bytes(range(32)))
+    secret = rlwe._centred(words, plan.masked[1]).tolist()
+    n, primes = ring.degree, ring.primes
+    residues = np.zeros(n * len(primes), np.uint32)
+    add_packed(memoryview(packed), 27, residues)
+    arithmetic = Ring(n, len(primes))
+    a = arithmetic.inverse(arithmetic.uniform(rlwe._public_key(setup), 0)).tolist()
+    for i in (0, 1, 49, n - 1):
+        message = sum(
+            int(vector[j * n + i]) << (ring.digit_bits * j) for j in range(ring.digits) if j * n + i < len(vector)
+        )
+        errors = set()
+        for row, p in enumerate(primes):
+            product = sum(a[row][j] * secret[i - j] for j in range(i + 1))
+            product -= sum(a[row][j] * secret[n + i - j] for j in range(i + 1, n))
+            left = (int(residues[row * n + i]) - product - ring.delta * message) % p
+            errors.add(left if left < p // 2 else left - p)
+        (error,) = errors
+        assert abs(error) <= ring.secret_bound
 
 
 def test_residues_beyond_their_primes_are_refused_with_the_sum_unchanged() -> None:
