@@ -18,6 +18,8 @@ Source: Bonawitz et al. 2017, sec. 6.2 (complete graph, malicious server); Bell 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from secagg.errors import PlanError
@@ -40,6 +42,9 @@ _FEWEST_HONEST = 2
 
 _LONG_VECTOR = 16
 """Ring secrets that a vector has to be long before "auto" takes lattice masks."""
+
+_SMALL_PRICE = 1.01
+"""What security against quantum attacks may cost where nobody asked for it."""
 
 _ROUNDING = 1e-9
 """Slack so that 0.1·100 clients is 10 clients, not 11."""
@@ -71,8 +76,9 @@ def plan(
             bytes more; "auto", which takes the lattice where a masked vector is longer than 16 of its secrets;
             "ckks", under one key that all clients hold, which any of them can give to the server: only with
             `corrupted=0`; or "plain" for the unprotected baseline.
-        post_quantum: with lattice masks, 128 bits of security against quantum attacks by table, not only classical
-            ones; None asks for it where keys are hybrid.
+        post_quantum: with lattice masks, 128 bits of security by table against quantum attacks too, not only against
+            classical ones; None asks for it where keys are hybrid, and takes it where it costs no more than 1 % of the
+            upload.
         server: "semi-honest", or "malicious": on a complete graph the threshold exceeds (n + c)/2 besides; on a
             sparse one the server may choose who drops out and try 2^88 graphs, which takes about twice the degree.
         directory: of how many known identities a server picks the clients of a round. `corrupted` is then a share of
@@ -118,8 +124,8 @@ def plan(
     if masking == "ckks":
         return _complete(shape | {"masking": "ckks"})
     if masking != "masking":
-        quantum = key_agreement != "x25519" if post_quantum is None else post_quantum
-        shape |= _lattice(codec, optional=masking == "auto", post_quantum=quantum)
+        asked = True if key_agreement != "x25519" and post_quantum is None else post_quantum
+        shape |= _lattice(codec, optional=masking == "auto", post_quantum=asked)
     honest = n - shape["corrupted"] - shape["dropouts"]
     if honest < _FEWEST_HONEST:
         msg = (
@@ -258,12 +264,15 @@ def _check_odds(fewest_bits: int, rounds: int) -> None:
         raise PlanError(msg)
 
 
-def _lattice(codec: Codec, *, optional: bool, post_quantum: bool) -> dict[str, Any]:
+def _lattice(codec: Codec, *, optional: bool, post_quantum: bool | None) -> dict[str, Any]:
     """Choose ring and packing; nothing where masks as long as the vector do as well."""
+    chosen = partial(choose, length=codec.length, digit_bits=codec.modulus_bits, clients=codec.clients)
     try:
-        ring = choose(
-            length=codec.length, digit_bits=codec.modulus_bits, clients=codec.clients, post_quantum=post_quantum
-        )
+        ring = chosen(post_quantum=bool(post_quantum))
+        if post_quantum is None:
+            with suppress(PlanError):
+                stronger = chosen(post_quantum=True)
+                ring = stronger if stronger.upload_bytes <= _SMALL_PRICE * ring.upload_bytes else ring
     except PlanError:
         if optional:
             return {}

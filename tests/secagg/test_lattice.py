@@ -276,11 +276,16 @@ def test_auto_takes_lattice_masks_for_long_vectors_only() -> None:
     assert "lattice" not in explain(short)
 
 
-def test_hybrid_keys_take_a_ring_that_stands_against_quantum_computers_too() -> None:
-    codec = secagg.Encoding(dimension=100_000, clip=1.0, bits=25, clients=100)
+@pytest.mark.parametrize(("dimension", "free"), [(100_000, False), (1_000_000, True)])
+def test_a_ring_stands_against_quantum_computers_if_keys_do_or_if_it_costs_next_to_nothing(
+    dimension: int, free: bool
+) -> None:
+    codec = secagg.Encoding(dimension=dimension, clip=1.0, bits=25, clients=100)
     plans = [secagg.plan(codec, masking="lattice", key_agreement=keys) for keys in get_args(KeyAgreement)]
+    plans.append(secagg.plan(codec, masking="lattice", post_quantum=False))
     rings = [plan.lattice for plan in plans if plan.lattice]
-    assert [ring.quantum_bits >= 128 for ring in rings] == [False, True]
+    assert [ring.quantum_bits >= 128 for ring in rings] == [free, True, False]
+    assert rings[1].upload_bytes / rings[2].upload_bytes < (1.01 if free else 1.1)
 
 
 def test_the_upload_has_the_bytes_that_the_plan_says() -> None:
