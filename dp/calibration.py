@@ -238,7 +238,9 @@ class _Target:
         value = excess(x)
         step = -0.7 if value > 0 else 0.7
         slope = 1.0
-        while abs(value) > 0.05 and low <= x + step <= high:  # noqa: PLR2004
+        for _ in range(_STEPS):
+            if abs(value) <= 0.05 or not low <= x + step <= high:  # noqa: PLR2004
+                break
             ahead = excess(x + step)
             slope = min(max((ahead - value) / step, 0.05), 50.0)
             x, value = x + step, ahead

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["discretise"]
 
+_CHEAP = 0.25
+"""A share of a group that may be used up to lift the last group to the next knot."""
+
 
 def discretise(
     law: Law, count: int, knots: Integers, *, offset: float, spacing: float, log_tail: float
@@ -82,16 +85,28 @@ def _greedy_bins(mass: Floats, loss: Floats, knots: Floats) -> Floats:
     if rest == 0:
         return out
     mean = left_loss - math.log((left + right * math.exp(left_loss - right_loss)) / rest) if left else right_loss
-    nearest = int(np.argmin(np.abs(knots - mean)))
-    excess = -rest * math.expm1(knots[nearest] - mean)  # P - e^v·Q: its neighbours make up for it
-    step = -1 if excess > 0 else 1
-    group = nearest + step
-    while excess * step < 0 and 0 <= group < knots.size:
-        gain = -out[group] * math.expm1(knots[nearest] - knots[group])
-        share = 1.0 if abs(gain) <= abs(excess) else -excess / gain
-        rest += share * out[group]
-        out[group] *= 1 - share
-        excess = excess + gain if share == 1 else 0.0
-        group += step
-    out[nearest if excess >= 0 else nearest - 1] += rest
+    _place(out, knots, rest, mean)
     return out
+
+
+def _place(out: Floats, knots: Floats, mass: float, loss: float) -> None:
+    """Add the last group, whose loss is on no knot: lifted or sunk to one by others, else rounded down."""
+    below = min(max(int(np.searchsorted(knots, loss, side="right")) - 1, 0), knots.size - 3)
+    above = below + 1
+    deficit = mass * math.expm1(knots[above] - loss)
+    surplus = -out[above + 1] * math.expm1(knots[above] - knots[above + 1])
+    if deficit <= _CHEAP * surplus:
+        share = deficit / surplus
+        out[above] += mass + share * out[above + 1]
+        out[above + 1] *= 1 - share
+        return
+    surplus = -mass * math.expm1(knots[below] - loss)
+    out[below] += mass
+    for group in range(below - 1, -1, -1):
+        deficit = out[group] * math.expm1(knots[below] - knots[group])
+        share = min(1.0, surplus / deficit) if deficit > 0 else 0.0
+        out[below] += share * out[group]
+        out[group] *= 1 - share
+        surplus -= share * deficit
+        if surplus <= 0:
+            return

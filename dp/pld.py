@@ -28,7 +28,7 @@ from dp.conversion import check_delta, check_epsilon
 from dp.discretisation import discretise
 from dp.errors import UnsupportedEventError
 from dp.events import check_neighboring_relation, releases
-from dp.gaussian_equivalent import GaussianEquivalent, gaussian_equivalent, sampler_distance
+from dp.gaussian_equivalent import GaussianEquivalent, gaussian_equivalent, has_integer_noise, sampler_distance
 from dp.pairs import TooManyNodesError, dominating_laws
 from dp.rdp import release_curve
 from dp.saddle import LEFT_OUT, MANY, Saddle
@@ -52,10 +52,13 @@ _FLOOR = 0.01
 _MOST_POINTS = 1 << 21
 """Of a window: about 100 MB."""
 
-_MOST_CELLS = 1 << 22
-"""Of all releases together: another 130 MB."""
+_MOST_CELLS = 1 << 20
+"""Of all releases together: another 200 MB."""
 
 _ATTEMPTS = 8
+
+_COARSER = 64.0
+"""How much, squared, where memory does not suffice."""
 
 _FIRST = 8.0
 """A large grid is tried that much coarser first, squared: ε is known but roughly then."""
@@ -230,6 +233,8 @@ def _accounted(event: Event, relation: NeighboringRelation) -> tuple[list[tuple[
     try:
         laws = _laws(event, relation)
     except UnsupportedEventError:
+        if not has_integer_noise(event):
+            raise
         corrected, method = gaussian_equivalent(event), EQUIVALENT
         laws = _laws(corrected.event, relation)
     return laws, corrected, method
@@ -286,10 +291,14 @@ def _refine(
         tilt, low, high, escape = saddle.window(*target, allowed)
         if best[1] == math.inf and high - low > MANY * math.sqrt(allowed):
             allowed *= _FIRST
-        grid = saddle.grid(allowed, (high - low) / _MOST_POINTS, *target)
-        if sum(knots.size for knots in grid.knots) > _MOST_CELLS:
-            raise TooManyNodesError
-        above, below, shift = _discretise(saddle, grid)
+        try:
+            grid = saddle.grid(allowed, (high - low) / _MOST_POINTS, *target)
+            above, below, shift = _discretise(saddle, grid)
+        except TooManyNodesError:
+            if best[1] < math.inf:
+                break
+            allowed *= _COARSER
+            continue
         offset = math.fsum(count * o for (count, _), o in zip(saddle.laws, grid.offsets, strict=True))
         spacing = grid.spacing
         profiles = [
@@ -311,10 +320,14 @@ def _refine(
         *ahead, excess = after
         target = (ahead[0], ahead[1])
         allowed *= min(0.5, max(0.1, 0.45 / excess))
+    if best[1] == math.inf:
+        raise TooManyNodesError
     return best
 
 
 def _discretise(saddle: Saddle, grid: Grid) -> tuple[list[Part], list[Part], float]:
+    if sum(knots.size for knots in grid.knots) > _MOST_CELLS:
+        raise TooManyNodesError
     above, below, shift = [], [], 0.0
     for (count, law), knots, offset in zip(saddle.laws, grid.knots, grid.offsets, strict=True):
         up, down, error = discretise(law, count, knots, offset=offset, spacing=grid.spacing, log_tail=saddle.log_tail)

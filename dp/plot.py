@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ def plot_curve(
         label: what x is.
         title: what is fixed: δ, unit, relation and the rest.
     Raises:
-        ValueError: another ending, or fewer than two points with ε > 0.
+        ValueError: another ending, or fewer than two points with 0 < ε < ∞.
     """
     if path.suffix not in {".png", ".svg"}:
         msg = f"a plot is a .png or an .svg file, got {path.name!r}"
         raise ValueError(msg)
-    rows = [row for row in zip(x, epsilon, by_rdp, strict=True) if row[1].upper > 0]
+    rows = [row for row in zip(x, epsilon, by_rdp, strict=True) if 0 < row[1].upper < math.inf]
     if len(rows) < 2:  # noqa: PLR2004 -- a line has two ends
-        msg = "nothing to plot: ε is 0 at all but one point"
+        msg = "nothing to plot: ε is 0 or unbounded at all but one point"
         raise ValueError(msg)
     from matplotlib.figure import Figure  # noqa: PLC0415 -- slow to import
     from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415

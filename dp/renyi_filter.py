@@ -125,10 +125,7 @@ def _limit(order: float, epsilon: float, delta: float) -> float:
     def log_moment(log_p: float) -> float:
         p = math.exp(log_p)
         upper = order * math.log(p * c + delta) - (order - 1) * log_p
-        rest = 1 - p * c - delta
-        if rest <= 0:
-            return upper
-        lower = order * math.log(rest) - (order - 1) * math.log1p(-p)
+        lower = order * math.log(1 - p * c - delta) - (order - 1) * math.log1p(-p)
         return max(upper, lower) + math.log1p(math.exp(-abs(upper - lower)))
 
     lowest, highest = math.log(delta * (min(2.0, order) - 1) / c), math.log((1 - delta) / c)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dp.composition import log_peak
+from dp.pairs import TooManyNodesError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,11 @@ _ROUNDING = 1e-14
 
 _LEAST_NOISE = 1e-5
 """What rounding may cost, relative to δ, at least."""
+
+_TRIES = 40
+
+_MOST_CELLS = 1 << 18
+"""Of one size in one release: their nodes take about 50 MB."""
 
 _COARSEST = 16.0
 """Spacing of the grid, at most."""
@@ -142,9 +148,17 @@ class Saddle:
         """
         spacing = min(_COARSEST, max(finest, 2 * math.sqrt(allowed)))
         threshold = allowed / 32
-        while True:
+        log_chernoff = self.moments(self.tilt)[0] - self.tilt * epsilon - log_delta
+        for _ in range(_TRIES):
             chosen = [
-                point.knots(self.tilt, spacing, threshold * self.count / point.count, log_delta, epsilon)
+                point.knots(
+                    self.tilt,
+                    spacing,
+                    threshold * self.count / point.count,
+                    log_delta=log_delta,
+                    epsilon=epsilon,
+                    log_chernoff=log_chernoff,
+                )
                 for point in self.points
             ]
             share = [point.count / self.count for point in self.points]
@@ -153,9 +167,10 @@ class Saddle:
             if stuck > allowed / 2 and spacing > finest:
                 spacing = max(finest, spacing * min(0.8, math.sqrt(allowed / 2 / stuck)))
             elif cost - stuck > allowed / 2:
-                threshold *= min(0.5, 0.5 * allowed / (cost - stuck))
+                threshold *= min(0.5, max(0.01, 0.5 * allowed / (cost - stuck)))
             else:
-                return Grid(spacing, [knots for knots, _, _, _ in chosen], [offset for _, offset, _, _ in chosen])
+                break
+        return Grid(spacing, [knots for knots, _, _, _ in chosen], [offset for _, offset, _, _ in chosen])
 
 
 class Window(NamedTuple):
@@ -234,22 +249,27 @@ class _Points:
         return mean - spacing * math.floor(mean / spacing)
 
     def knots(
-        self, tilt: float, spacing: float, threshold: float, log_delta: float, epsilon: float
+        self, tilt: float, spacing: float, threshold: float, *, log_delta: float, epsilon: float, log_chernoff: float
     ) -> tuple[Integers, float, float, float]:
         """Halve cells until each costs at most a threshold, or has the width of the grid.
 
         The cost of a cell is its squared width times its tilted mass, even if all of it were at the upper end. Where a
-        single large loss makes ε, little tilted mass is near it: what lies above ε/2 counts relative to δ as well.
+        single large loss makes ε, little tilted mass is near it: what lies above ε/2 counts relative to δ as well, be
+        it alone or with others (Chernoff).
 
         Returns: the knots; their offset; the cost of all cells; the cost of those that cannot be halved.
+        Raises:
+            TooManyNodesError: they would take more memory than allowed.
         """
         offset = self.offset(spacing)
         first = math.floor((self.loss[0] - offset) / spacing) - 1
         last = math.ceil((self.loss[-1] - offset) / spacing) + 1
         log_total = self.moments(tilt)[0] / self.count
-        tilted = self._at_least(np.exp(self._log_mass + tilt * self.loss - log_total))
-        relative = np.where(self.loss >= epsilon / 2, np.exp(np.minimum(self._log_mass - log_delta, 700.0)), 0.0)
-        jumps = self._at_least(relative / max(tilt, 1.0) ** 2)
+        log_tilted = self._log_mass + tilt * self.loss - log_total
+        tilted = self._at_least(np.exp(log_tilted))
+        alone = np.minimum(self._log_mass - log_delta, log_tilted + log_chernoff)
+        alone = np.where(self.loss >= epsilon / 2, np.exp(np.minimum(alone, 700.0)), 0.0)
+        jumps = self._at_least(alone / max(tilt, 1.0) ** 2)
         length = 1 << (last - first - 1).bit_length()
         start = np.array([first])
         knots: list[Integers] = []
@@ -262,6 +282,8 @@ class _Points:
                 (self._cells(tilted, edges) + self._cells(jumps, edges)) * width**2,
                 lifted * min(width, 1 / tilt if tilt else width) ** 2,
             )
+            if start.size > _MOST_CELLS:
+                raise TooManyNodesError
             split = cost > threshold if length > 1 else np.zeros(start.size, dtype=bool)
             stuck = float(cost.sum()) if length == 1 else 0.0
             knots += [start[~split], start[~split] + length]

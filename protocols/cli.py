@@ -50,6 +50,10 @@ def train(
         ),
     ] = None,
     dp_delta: Annotated[float | None, typer.Option(help="δ of that statement; 1e-5 if not given.")] = None,
+    dp_budget: Annotated[
+        Path | None,
+        typer.Option(help="The data set's privacy budget (secagg dp budget create)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Initial weights and patient order.")] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Repetitions behind the compared accuracies; 0: no comparison.")
@@ -69,13 +73,13 @@ def train(
     from protocols import train as train_run  # noqa: PLC0415
     from secagg.cli import fail  # noqa: PLC0415
 
+    private = {"epsilon": dp_epsilon, "delta": dp_delta, "budget": dp_budget and str(dp_budget)}
     options = {
         "task": task,
         "rounds": rounds,
         "aggregation": aggregation.value if aggregation else None,
         "drop": drop or None,
-        "dp": {key: value for key, value in (("epsilon", dp_epsilon), ("delta", dp_delta)) if value is not None}
-        or None,
+        "dp": {key: value for key, value in private.items() if value is not None} or None,
         "seed": seed,
         "seeds": seeds,
     }

@@ -36,6 +36,7 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         steps: of DP-SGD in all, spread evenly over the rounds.
         learning_rate: of the server.
         copies: at how many institutions a patient may be.
+        budget: file of the data set's privacy budget, which must have room for all steps; "": none is kept.
     """
 
     epsilon: Rate
@@ -46,6 +47,7 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     steps: Positive = 150
     learning_rate: Rate = 0.2
     copies: Positive = 1
+    budget: str = ""
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

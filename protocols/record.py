@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-_FILES = ("config.json", "report.html", "leakage.json", "pages/*.json", "run.json")
+_FILES = ("config.json", "report.html", "leakage.json", "receipt.json", "pages/*.json", "run.json")
 """All that a run leaves in its folder; run.json goes last, so that what is half emptied still counts as a run."""
 
 

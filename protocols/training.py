@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import secagg
+from dp import PrivacyError
+from protocols.accounting import check_budget, privacy_record, spending, statement, write_receipt
 from protocols.comparison import compare
 from protocols.config import TrainConfig, dropouts_by_round
 from protocols.errors import ConfigError, TrainingError
 from protocols.evaluate import BINS, Roc, own_roc, secure_pooled_roc
 from protocols.federation import Federation
 from protocols.institution import one_thread
-from protocols.private_mean import PrivateMean
 from protocols.record import (
-    PrivacyRecord,
     RocCurve,
     RoundRecord,
     RunRecord,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dp import PrivacySpent
     from protocols.fedavg import RoundResult
     from protocols.secure_mean import MeanUpdate
     from protocols.server_opt import ServerOptimizer
@@ -46,13 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "prepare", "run"]
 
 NO_PRIVACY = "no differential privacy in this run"
-NOT_COVERED = (
-    "this page: accuracy, loss and ROC of every hospital's own test patients, and one true gradient",
-    "the counts of test patients per label and score bin behind the pooled ROC: an exact sum",
-    "who took part in which step, and that a round failed",
-    "the choice of clip norm, sampling, steps and learning rate, made by somebody who had seen this data set",
-)
-"""What a run with differential privacy releases besides the model, without noise."""
 SHOWN_COORDINATES = 6
 
 
@@ -94,6 +86,7 @@ def prepare(config: TrainConfig) -> Prepared:
     except secagg.EncodingError as error:
         message = f"clip, bits, max_weight: {error}"
         raise ConfigError(message) from error
+    check_budget(federation)
     return Prepared(federation, dropouts, tap, trace)
 
 
@@ -107,7 +100,8 @@ def run(
         folder: exists; receives run.json after every round and every comparison.
         watch: called with the record and a line of text whenever there is news.
     Raises:
-        TrainingError: an update or the model is no longer finite; the record was marked "failed" and written.
+        TrainingError: an update or the model is no longer finite, or the privacy budget refuses the run; the record was
+            marked "failed" and written.
         KeyboardInterrupt: passed on after the record was marked "interrupted" and written.
     """
     federation, config, task = prepared.federation, prepared.federation.config, prepared.federation.task
@@ -122,8 +116,8 @@ def run(
         threshold=federation.secure_mean.plan.threshold,
         corrupted=federation.secure_mean.plan.corrupted,
         modulus_bits=federation.secure_mean.plan.modulus_bits,
-        privacy=NO_PRIVACY if config.dp is None else str(_statement(federation)),
-        dp=_privacy_record(federation),
+        privacy=NO_PRIVACY if config.dp is None else str(statement(federation)),
+        dp=privacy_record(federation),
         sites=[_site_record(site) for site in task.sites],
         rounds=[],
         published_source=task.published_source,
@@ -138,7 +132,8 @@ def run(
     try:
         news("getting ready")
         _compile_kernels(federation)
-        with one_thread():
+        with one_thread(), spending(federation, f"secagg train, {task.name}, {folder}"):
+            write_receipt(federation, folder)
             for result in federation.rounds(
                 _optimizer(config), learning_rate=config.learning_rate, dropouts=prepared.dropouts
             ):
@@ -151,6 +146,9 @@ def run(
     except KeyboardInterrupt:
         record.status = "interrupted"
         raise
+    except PrivacyError as error:
+        record.status, record.failure = "failed", str(error)
+        raise TrainingError(record.failure) from error
     except (secagg.EncodingError, TrainingError) as error:
         record.status = "failed"
         record.failure = (
@@ -160,34 +158,6 @@ def run(
     finally:
         news(record.status)
     return record
-
-
-def _statement(federation: Federation) -> PrivacySpent:
-    private_mean, config = federation.secure_mean, federation.config.dp
-    assert isinstance(private_mean, PrivateMean)  # noqa: S101 -- with dp there is no other
-    assert config is not None  # noqa: S101
-    return private_mean.privacy.spent(config.delta)
-
-
-def _privacy_record(federation: Federation) -> PrivacyRecord | None:
-    private_mean, config = federation.secure_mean, federation.config.dp
-    if config is None or not isinstance(private_mean, PrivateMean):
-        return None
-    privacy, sites = private_mean.privacy, len(federation.institutions)
-    spent = _statement(federation)
-    return PrivacyRecord(
-        epsilon=spent.epsilon,
-        delta=spent.delta,
-        unit=spent.unit,
-        neighboring_relation=spent.neighboring_relation,
-        statement=str(spent),
-        noise_multiplier=privacy.noise_multiplier,
-        noise_of_mean=privacy.codec.noise_stddev(senders=sites) / privacy.divisor,
-        divisor=privacy.divisor,
-        least_senders=privacy.least_senders,
-        colluders=privacy.colluders,
-        not_covered=list(NOT_COVERED),
-    )
 
 
 def _note_round(record: RunRecord, prepared: Prepared, result: RoundResult) -> None:

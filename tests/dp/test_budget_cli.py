@@ -44,8 +44,10 @@ def test_a_study_reserves_spends_and_is_listed(path: Path) -> None:
     assert "100 × PoissonSampled(sampling_probability=0.05, event=Gaussian(noise_multiplier=4.0))" in out
     assert "budget: ε = 1 at δ = 1e-05 (unit: patient, relation: add-or-remove-one)" in out
     assert "spent or reserved: 30.1 % of it; by itself ε ≤ 0." in out
+    Budget.open(path).reserve(dp.Gaussian(1e4), purpose="mean age").release()
+    assert "Gaussian(noise_multiplier=10000.0)" in run("show", path)[1]
     answer = json.loads(run("show", path, "--json")[1])
-    (entry,) = answer["reservations"]
+    entry, _ = answer["reservations"]
     assert (entry["number"], entry["state"], entry["purpose"]) == (1, "spent", "risk [model]")
     assert entry["event"]["events"][0][1] == 100
     assert answer["budget"] == {

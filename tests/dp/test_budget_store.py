@@ -62,6 +62,13 @@ def test_a_new_budget_is_a_file_of_its_owner_and_never_replaces_anything(path: P
     assert Budget.open(path).epsilon == 1.0
 
 
+def test_a_budget_that_cannot_be_written_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_store, "_SCHEMA", "BEGIN; CREATE TABLE half (done TEXT); CREATE TABLE half (done TEXT)")
+    with pytest.raises(BudgetFileError, match="already exists"):
+        make(path)
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("epsilon", "delta", "unit", "relation", "complaint"),
     [

@@ -244,6 +244,10 @@ def test_curve_draws_a_picture(tmp_path: Path, ending: str, head: bytes) -> None
         (["--from", "0"], "--from and --to are two different numbers > 0"),
         (["--plot", "curve.pdf"], "a plot is a .png or an .svg file, got 'curve.pdf'"),
         (["--plot", "nowhere/curve.png"], "nowhere/curve.png: No such file or directory"),
+        (
+            ["--plot", "flat.svg", "--noise-multiplier", "1e12"],
+            "nothing to plot: ε is 0 or unbounded at all but one point",
+        ),
         (["--unit", "patients"], "unit is one of"),
         (["--delta", "2"], "delta is in (0, 1)"),
         (["--over", "delta", "--to", "0.5", "--from", "2", "--steps", "9"], "delta is in (0, 1)"),

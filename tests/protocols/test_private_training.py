@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from dp.budget import Budget
 from dp.dp_sgd import DpSgd
-from protocols import ConfigError, TrainConfig, read_record, train
+from dp.receipt import Receipt
+from protocols import ConfigError, TrainConfig, TrainingError, read_record, train
 from protocols.config import PrivacyConfig, load_config
 from protocols.engines.memory import MemoryEngine
 from protocols.federation import Federation
@@ -129,6 +131,39 @@ def test_what_cannot_be_promised_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         train(TrainConfig(**(QUICK | changes)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_leaves_a_receipt_that_others_can_compute_again(tmp_path: Path) -> None:
+    record = train(TrainConfig(**QUICK), tmp_path)
+    receipt = Receipt.from_bytes((tmp_path / "receipt.json").read_bytes())
+    assert record.dp is not None
+    assert receipt.verify().upper <= record.dp.epsilon * 1.001
+    assert (receipt.unit, receipt.delta) == ("patient", 1e-5)
+
+
+def test_a_budget_is_spent_before_training_and_refuses_what_is_beyond(tmp_path: Path) -> None:
+    path = tmp_path / "heart.budget"
+    Budget.create(path, epsilon=4.0, delta=1e-5, unit="patient", neighboring_relation="add-or-remove-one")
+    config = TrainConfig(**(QUICK | {"dp": PrivacyConfig(epsilon=3.0, steps=6, budget=str(path))}))
+    train(config, tmp_path / "first")
+    assert [entry.state for entry in Budget.open(path).entries()] == ["spent"]
+    with pytest.raises(TrainingError, match="refused: the budget is"):
+        train(config, tmp_path / "second")
+    record = read_record(tmp_path / "second")
+    assert record.status == "failed"
+    assert not record.rounds
+    assert [entry.state for entry in Budget.open(path).entries()] == ["spent"]
+
+
+def test_a_budget_that_is_missing_or_about_something_else_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "other.budget"
+    private = PrivacyConfig(epsilon=3.0, steps=6, budget=str(path))
+    with pytest.raises(ConfigError, match="secagg dp budget create"):
+        train(TrainConfig(**(QUICK | {"dp": private})), tmp_path / "run")
+    Budget.create(path, epsilon=4.0, delta=1e-5, unit="example", neighboring_relation="add-or-remove-one")
+    with pytest.raises(ConfigError, match="about unit example"):
+        train(TrainConfig(**(QUICK | {"dp": private})), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
