@@ -121,7 +121,7 @@ def plan_privacy(config: TrainConfig, privacy: PrivacyConfig, *, dimension: int,
             steps=privacy.steps,
             clip_norm=privacy.clip_norm,
             copies=privacy.copies,
-            wrap_probability=0.0 if config.aggregation == "lattice" else 2.0**-40,
+            wrap_probability=0.0 if config.aggregation in {"lattice", "threshold"} else 2.0**-40,
         )
     except (PrivacyError, ValueError) as error:
         msg = f"dp: {error}"

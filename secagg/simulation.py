@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
-from secagg.identity import Identity
 from secagg.server_session import Server
 from secagg.session import Client
 from secagg.setups import Setup, new_session
+from secagg.simulated_keys import make_keys, pinned
 from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
     from secagg.encoding.fixed_point import Encoded
     from secagg.encoding.packing import Words
-    from secagg.homomorphic.ckks import CkksKeys
     from secagg.params import ClientId, Plan
     from secagg.rounds import Contribution, Total
+    from secagg.simulated_keys import SimulatedKeys
 
 __all__ = ["Observer", "Trace", "simulate"]
 
@@ -85,19 +84,21 @@ def simulate(
     session: bytes | None = None,
     round: int = 0,  # noqa: A002 -- the paper's word
     observers: Sequence[Observer] = (),
+    keys: SimulatedKeys | None = None,
 ) -> Total:
     """Run one round between in-memory clients and a server that follows the protocol.
 
     Args:
-        plan: the parameters; against a malicious server, every client gets an identity for this round, and for CKKS all
-            of them get one key.
+        plan: the parameters.
         inputs: each client's encoded vector (or a call that makes it), or a callable from client id to vector for
             clients 0..n-1. Calls happen once per client, when its turn comes: vectors need not exist at the same time.
         dropouts: client id -> the protocol round from which nothing of it arrives any more ("advertise_keys",
-            "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" if ckks).
+            "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" under a key).
         session: 16..64 bytes; None draws a fresh one.
         round: round number within the session.
         observers: watch messages and time.
+        keys: of `make_keys` for this plan, roster and session, to be used again; None makes what is needed afresh. A
+            threshold key is then set up in this round, unwatched, and the sum takes the next.
     Returns: the sum over the clients whose vector arrived.
     Raises:
         ThresholdError: too few clients remain.
@@ -114,11 +115,14 @@ def simulate(
     True
     """
     roster, contribution = _roster(plan, inputs)
-    identities = {client_id: Identity.generate() for client_id in roster} if plan.server == "malicious" else {}
+    session = new_session() if session is None else session
+    if keys is None:
+        keys = make_keys(plan, roster, session=session, round=round)
+        round += plan.masking == "threshold"  # noqa: A001 -- the set-up took this one
     setup = Setup(
         plan=plan,
-        roster=_Pinned({client: identity.public for client, identity in identities.items()}) if identities else roster,
-        session=new_session() if session is None else session,
+        roster=pinned(roster, keys.identities),
+        session=session,
         round=round,
         assume_honest_server=plan.server == "semi-honest",
     )
@@ -126,8 +130,7 @@ def simulate(
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
     for observer in observers:
         observer.on_start(setup)
-    keys = _keys(plan)
-    server = Server(setup, context=None if keys is None else keys.context)
+    server = Server(setup, context=keys.context)
     clients: dict[ClientId, Client] = {}
     for step in steps:
         outbox = _timed(observers, steps[max(steps.index(step) - 1, 0)], "server", server.close_round)
@@ -138,7 +141,11 @@ def simulate(
                 continue
             if client_id not in clients:
                 clients[client_id] = Client(
-                    setup, client_id, contribution(client_id), identity=identities.get(client_id), keys=keys
+                    setup,
+                    client_id,
+                    contribution(client_id),
+                    identity=keys.identities.get(client_id),
+                    keys=keys.keys.get(client_id),
                 )
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
             for observer in observers:
@@ -149,22 +156,6 @@ def simulate(
                 del clients[client_id]
     _timed(observers, steps[-1], "server", server.close_round)
     return server.total()
-
-
-def _keys(plan: Plan) -> CkksKeys | None:
-    if plan.masking != "ckks":
-        return None
-    from secagg.homomorphic.ckks import CkksKeys  # noqa: PLC0415 -- needs the [he] extra
-
-    return CkksKeys.generate(plan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pinned:
-    """The identities of a simulation: pinned by whoever runs it."""
-
-    members: Mapping[ClientId, bytes]
-    digest: bytes = bytes(32)
 
 
 def _timed(
