@@ -283,7 +283,11 @@ class Plan:
 
     @property
     def wraps(self) -> bool:
-        """Whether sums may wrap modulo 2^modulus_bits: always, but where lattice digits are for sums that do not."""
+        """Whether sums may wrap modulo 2^modulus_bits: always, but where lattice digits are for sums that do not.
+
+        Where they may on a lattice (plans made by hand, for bare vectors), the server sees the integer sum of the
+        coordinates as they are, in [0, 2^modulus_bits), not only what is left of it modulo 2^modulus_bits.
+        """
         if self.masking == "threshold":
             return not self.encoding
         return self.lattice is None or self.lattice.digit_bits > self.modulus_bits
