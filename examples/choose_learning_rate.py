@@ -13,7 +13,7 @@ from protocols.institution import one_thread
 from protocols.server_opt import FedAvg
 from protocols.task import SiteData, Task
 from protocols.tasks import load_task
-from protocols.training import Federation
+from protocols.federation import Federation
 
 FOLDS, SEEDS, RATES = 3, 1, (0.0001, 0.001, 0.01, 0.1)
 
