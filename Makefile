@@ -38,13 +38,13 @@ demo: .venv/demo.stamp ## four hospitals train one model; ends in runs/demo/repo
 	@echo "Open runs/demo/report.html"
 
 test: install ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: install ## format, lint, types, tests, doctests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 format: install ## format and fix what can be fixed
 	$(BIN)/ruff format .
