@@ -90,7 +90,7 @@ def gradients(
         labels: (records,) numbers or (records, classes) probabilities.
         local: the victim's steps; None for one step on all records, whose result is the gradient.
     Returns: one tensor a parameter, in the model's order.
-    Source: several steps are unrolled as in Geiping et al. 2020, sec. 6, and Dimitrov et al. 2022 (arXiv 2206.12395).
+    Source: several steps are unrolled as in Geiping et al. 2020 and Dimitrov et al. 2022 (arXiv 2206.12395).
     """
     start = dict(model.named_parameters())
     if local is None:
@@ -136,7 +136,7 @@ def cosine_distance(guess: Tensors, seen: Sequence[torch.Tensor]) -> torch.Tenso
 def squared_distance(guess: Tensors, seen: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return the squared Euclidean distance between them, relative to what was seen.
 
-    Source: Zhu et al. 2019 (DLG), eq. 4.
+    Source: Zhu et al. 2019 (DLG).
     """
     error = torch.stack([((g - s) ** 2).sum() for g, s in zip(guess, seen, strict=True)]).sum()
     return error / torch.stack([(s * s).sum() for s in seen]).sum()

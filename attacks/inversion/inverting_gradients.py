@@ -5,7 +5,7 @@ pictures from noise. Several local steps of the victim are unrolled (`LocalSteps
 
 Assumes: known labels (`attacks.inversion.labels`); inputs within known bounds; for several local steps, their number,
 size and learning rate, and that batches of one pass come back in the next.
-Source: Geiping et al. 2020 (NeurIPS, arXiv 2003.14053), sec. 3 and eq. 4, sec. 6 for local steps.
+Source: Geiping et al. 2020 (NeurIPS, arXiv 2003.14053), eq. 4.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def invert_gradients(
         generator: draws the starts.
         local: the victim's steps; None for one.
         bounds: smallest and largest pixel.
-        variation: weight of the mean absolute difference of neighbouring pixels; less for a batch than for one image.
+        variation: weight of the mean absolute difference of neighbouring pixels, relative to the bounds' distance; less
+            for several images than for one.
         learning_rate: at first, relative to the bounds' distance; a tenth after 3/8, 5/8 and 7/8 of the iterations.
         iterations: of Adam; the paper takes 24,000.
         restarts: the guess with the least distance is returned.
@@ -63,6 +64,7 @@ def invert_gradients(
     """
     y = torch.from_numpy(labels)
     low, high = bounds
+    smooth = variation / (high - low)
 
     def distance(images: torch.Tensor) -> torch.Tensor:
         return cosine_distance(gradients(model, images, y, local=local), seen)
@@ -73,7 +75,7 @@ def invert_gradients(
         steps = [int(milestone * iterations) for milestone in MILESTONES]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=DECAY)
         for _ in range(iterations):
-            (slope,) = torch.autograd.grad(distance(images) + variation * _total_variation(images), images)
+            (slope,) = torch.autograd.grad(distance(images) + smooth * _total_variation(images), images)
             images.grad = slope.sign()
             optimizer.step()
             schedule.step()

@@ -5,8 +5,8 @@ class c and n_c how many records have it. For one input the sign alone tells the
 probabilities are estimated, for a fresh model closely, since it says about the same of everybody.
 
 Assumes: one gradient step, or few small ones, divided by minus the learning rate; a bias in the last layer.
-Source: Zhao et al. 2020 (iDLG, arXiv 2001.02610), sec. 3; Wainakh et al. 2021 (LLG, arXiv 2105.09369), sec. 4; Ma et
-al. 2023 (instance-wise batch label restoration, ICLR), sec. 3.
+Source: Zhao et al. 2020 (iDLG, arXiv 2001.02610); Wainakh et al. 2021 (LLG, arXiv 2105.09369); Ma et
+al. 2023 (instance-wise batch label restoration, ICLR).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ guess gets near (on the heart task that is what makes whole records come out); a
 computation; the pool takes only the starts that fit best; categories are then fixed and numbers searched once more.
 
 Assumes: one gradient step of a known model; known labels (`attacks.inversion.labels`), standardisation and levels.
-Source: Vero et al. 2023 (TabLeak, ICML, arXiv 2210.01785), sec. 4.
+Source: Vero et al. 2023 (TabLeak, ICML, arXiv 2210.01785).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def nearest_neighbour_rank(
         truth: (records, ...).
         gallery: (others, ...) of the same population, without the true records.
     Returns: (records,) ranks in 1..others + 1; an other as near as the truth ranks before it.
-    Source: image identifiability precision counts rank 1, Yin et al. 2021 (GradInversion), sec. 4.1.
+    Source: image identifiability precision counts rank 1, Yin et al. 2021 (GradInversion).
     """
     own = squared_distances(truth, guesses).diagonal()
     nearer: NDArray[np.int64] = (squared_distances(guesses, gallery) <= own[:, None]).sum(axis=1)

@@ -95,7 +95,7 @@ def tolerance_matches(
         labels: of the records and of the guesses, (records,) each, where the adversary knows them: guesses are then
             matched to records of their label first.
     Returns: (records, features) bool, under the assignment that makes most features right.
-    Source: Vero et al. 2023 (TabLeak), sec. 3: .319 standard deviations for numbers, equality for categories.
+    Source: Vero et al. 2023 (TabLeak): .319 standard deviations for numbers, equality for categories.
     """
     right = np.abs(truth[:, None, :] - guesses[None, :, :]) <= tolerance
     if labels is None:

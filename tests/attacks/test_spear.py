@@ -106,3 +106,12 @@ def test_noise_on_the_gradient_leaves_no_record_within_reach() -> None:
     noisy = tuple(g + 0.3 * g.std() * torch.randn(g.shape, generator=generator) for g in seen)
     found = attack(model, noisy, batch=6, sets=4096)
     assert len(found.inputs) == 0 or found.agreement < 0.95
+
+
+def test_gradients_without_enough_units_or_without_any_input_are_told() -> None:
+    x, y = batch(6, 24, 5)
+    model = make_mlp(24, [6, 4], 3, generator=torch.Generator().manual_seed(5))
+    seen = gradients(model, x, y)
+    assert len(attack(model, seen, batch=6).inputs) == 0
+    with pytest.raises(ValueError, match="holds no input"):
+        attack(model, tuple(torch.zeros_like(g) for g in seen))
