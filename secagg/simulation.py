@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from secagg.encoding.fixed_point import Encoded
     from secagg.encoding.packing import Words
     from secagg.homomorphic.ckks import CkksKeys
+    from secagg.masking.extras import Extras
     from secagg.params import ClientId, Plan
     from secagg.rounds import Contribution, Total
 
@@ -84,6 +85,7 @@ def simulate(
     dropouts: Mapping[DropId, str] | None = None,
     session: bytes | None = None,
     round: int = 0,  # noqa: A002 -- the paper's word
+    extras: Mapping[Id, Extras] | None = None,
     observers: Sequence[Observer] = (),
 ) -> Total:
     """Run one round between in-memory clients and a server that follows the protocol.
@@ -97,8 +99,9 @@ def simulate(
             "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" if ckks).
         session: 16..64 bytes; None draws a fresh one.
         round: round number within the session.
+        extras: each client's extra secrets, as `Client` takes them; None where the plan asks for none.
         observers: watch messages and time.
-    Returns: the sum over the clients whose vector arrived.
+    Returns: the sum over the clients whose vector arrived, with the extra secrets that these open.
     Raises:
         ThresholdError: too few clients remain.
         PlanError: the roster does not fit the plan.
@@ -127,6 +130,7 @@ def simulate(
     for observer in observers:
         observer.on_start(setup)
     keys = _keys(plan)
+    secrets: Mapping[Any, Extras] = extras or {}
     server = Server(setup, context=None if keys is None else keys.context)
     clients: dict[ClientId, Client] = {}
     for step in steps:
@@ -138,7 +142,12 @@ def simulate(
                 continue
             if client_id not in clients:
                 clients[client_id] = Client(
-                    setup, client_id, contribution(client_id), identity=identities.get(client_id), keys=keys
+                    setup,
+                    client_id,
+                    contribution(client_id),
+                    identity=identities.get(client_id),
+                    keys=keys,
+                    extras=secrets.get(client_id),
                 )
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
             for observer in observers:
