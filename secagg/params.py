@@ -130,9 +130,9 @@ class Plan:
         failure_bits: -log2 of a bound on the odds that one round fails although no more than `dropouts` vanish;
             None if that cannot happen. Stated likewise.
         key_agreement: "x25519", or "x25519+ml-kem-768": masks and sealed shares stay secret while either holds.
-        extras: T, how many extra secrets of 32 bytes each client shares along with its own two (`secagg.masking.extras`):
-            if k clients drop out, secret number k of every survivor is revealed, and no other. A round that more than T
-            drop out of is refused.
+        extras: T, how many extra secrets of 32 bytes each client shares along with its own two: if k clients drop out,
+            secret number k of every survivor is revealed, and no other (`secagg.masking.extras`). A round that more
+            than T drop out of is refused.
 
     Raises:
         PlanError: the parameters cannot work or are not safe.

@@ -123,12 +123,7 @@ def plan(
         "dropouts": math.ceil(dropout * n - _ROUNDING),
         "corrupted": math.ceil(corrupted * (n if directory is None else directory) - _ROUNDING),
     }
-    if extras and extras < shape["dropouts"]:
-        msg = (
-            f"a round that more than extras = {extras} clients drop out of is refused, but {shape['dropouts']} may: "
-            "raise extras or lower dropout"
-        )
-        raise PlanError(msg)
+    _check_extras(extras, shape["dropouts"])
     if masking == "plain":
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
     if masking == "ckks":
@@ -144,7 +139,7 @@ def plan(
             "lower the shares or take more clients"
         )
         raise PlanError(msg)
-    few = n <= _CONSORTIUM or (extras > 0 and server == "semi-honest")  # whose sparse graphs share no extra secrets
+    few = n <= _CONSORTIUM or (extras and server == "semi-honest")  # whose sparse graphs can carry no extra secrets
     if graph == "complete" or (graph == "auto" and few):
         return _complete(shape)
     if server == "malicious" and security_bits < LEAST_PRIVACY_BITS:
@@ -198,8 +193,8 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
     }
     if plan.extras:
         why["extras"] = (
-            f"{plan.extras} extra secrets of each client ride on its shares: with k dropouts number k of every survivor "
-            f"opens, with {plan.extras} none, and with more the round ends"
+            f"{plan.extras} extra secrets of each client ride on its shares: with k dropouts number k of every "
+            f"survivor opens, with {plan.extras} none, and with more the round ends"
         )
     if plan.lattice is not None:
         ring = plan.lattice
@@ -257,6 +252,15 @@ def _check_shares(dropout: float, corrupted: float) -> None:
         if not 0 <= share < 1:
             msg = f"{name} is a share of the clients, in [0, 1), got {share}"
             raise PlanError(msg)
+
+
+def _check_extras(extras: int, dropouts: int) -> None:
+    if type(extras) is not int or 0 < extras < dropouts:
+        msg = (
+            f"extras is 0 or at least the number of clients that may drop out, {dropouts}, since a round that more "
+            f"than extras drop out of is refused; got {extras!r}"
+        )
+        raise PlanError(msg)
 
 
 def _check_choices(graph: str, masking: str, server: str, key_agreement: str) -> None:

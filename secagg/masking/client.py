@@ -340,7 +340,9 @@ def _reveal(state: ClientState3 | ClientState4, survivors: list[int]) -> UnmaskS
     """
     me = state.position
     alive = {*survivors, me}
-    chosen = {peer: entries[0 if peer in alive else 1] for peer, entries in state.entries.items()} | {me: state.own_entry}
+    chosen = {peer: entries[0 if peer in alive else 1] for peer, entries in state.entries.items()} | {
+        me: state.own_entry
+    }
     revealed = [chosen[peer] for peer in sorted(chosen)]
     number = revealed_number(state.setup.plan, len(alive))
     if number is not None:

@@ -11,11 +11,11 @@ threshold, in the same sealed bundles, under the same published hashes. What is 
 A client reveals for one U only, once, in the same message as the shares that open the sum over U. Against a malicious
 server U is what t clients signed, so that of each survivor one extra secret opens at most, and only beside the sum over
 the survivors that it was chosen for: masks do not cancel over fewer. A dropout's secrets stay closed, and so do all
-other numbers, while fewer than t clients side with the server. A server that names more survivors than it has masked
-inputs of gets a lower number and no sum.
+other numbers, while fewer than t clients side with the server. A server that names an honest client that sent no masked
+input as a survivor gets a lower number and no sum; one that names a corrupt client gets what the noise of the honest
+ones was planned for.
 
-A secret that opens others besides is its owner's business: a one-way chain r_1 -> r_2 -> ... -> r_T lets secret number k
-open all higher ones with one share.
+A secret that opens others besides is its owner's business: of a one-way chain, secret number k opens all higher ones.
 
 Rebuilt secrets are checked against commitments, which are as hiding as the secrets are uniform. Whether a client did
 with a secret what it should have done, nobody can check.

@@ -64,9 +64,7 @@ class _Round:
         self._setup = script.setup()
         self._server = Server(self._setup)
         self._clients: dict[ClientId, Client] = {
-            i: Client(
-                self._setup, i, script.vector(i), identity=script.identity(i), extras=script.extras(i) or None
-            )
+            i: Client(self._setup, i, script.vector(i), identity=script.identity(i), extras=script.extras(i) or None)
             for i in range(script.plan.clients)
         }
         self._others = tuple(seen)

@@ -38,7 +38,7 @@ def rounds_of(clients: int, steps: int) -> SearchStrategy[Mapping[int, int]]:
 
 @st.composite
 def plans(draw: DrawFn, *, most_clients: int = 8, most_length: int = 8) -> Plan:
-    """Plans of masked rounds that can be made: either graph, server model and keys, any modulus, lattice masks, extras."""
+    """Plans of masked rounds that can be made: any graph, server model, keys, modulus, masks and extra secrets."""
     n = draw(st.integers(2, most_clients))
     malicious = draw(st.booleans())
     corrupted = draw(st.integers(0, n - 2)) if malicious else 0
