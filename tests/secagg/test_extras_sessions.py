@@ -27,8 +27,8 @@ HYBRID = "x25519+ml-kem-768"
         ({"extras": -1}, "extras must be an integer of at least 0"),
         ({"extras": 1.0}, "extras must be an integer"),
         ({"degree": 6, "threshold": 5, "dropouts": 3}, "told of their neighbours only"),
-        ({"masking": "plain"}, "a plain sum shares no secrets"),
-        ({"masking": "ckks"}, "a ckks sum shares no secrets"),
+        ({"masking": "plain"}, "a plain sum carries no extra secrets"),
+        ({"masking": "ckks"}, "a ckks sum carries no extra secrets"),
     ],
 )
 def test_plans_whose_extra_secrets_could_not_be_chosen_cannot_be_made(change: dict[str, Any], says: str) -> None:
