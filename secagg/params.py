@@ -180,7 +180,10 @@ class Plan:
                 self.masking not in {"plain", "ckks"} or self.key_agreement == "x25519",
                 f"a {self.masking} sum agrees on no keys",
             ),
-            (not self.extras or self.masking in {"masking", "lattice"}, f"a {self.masking} sum carries no extra secrets"),
+            (
+                not self.extras or self.masking in {"masking", "lattice"},
+                f"a {self.masking} sum carries no extra secrets",
+            ),
             (1 <= self.clients <= MAX_CLIENTS, f"clients must be in [1, 2^24], got {self.clients}"),
         ):
             if not condition:
