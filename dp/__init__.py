@@ -8,38 +8,58 @@ differ, and how they may differ.
 >>> ledger = dp.Ledger(unit="patient", neighboring_relation="add-or-remove-one")
 >>> ledger.compose(step, 1_000)
 >>> print(ledger.spent(delta=1e-5))
-ε ≤ 2.1009 at δ = 1e-05 (unit: patient, relation: add-or-remove-one; RDP upper bound)
+ε ≤ 1.829 at δ = 1e-05 (unit: patient, relation: add-or-remove-one; PLD certified interval)
 >>> noise_multiplier = dp.calibrate_noise_multiplier(
 ...     lambda sigma: dp.Composed([(dp.PoissonSampled(0.01, dp.Gaussian(sigma)), 1_000)]),
 ...     target_epsilon=1.0, target_delta=1e-5, neighboring_relation="add-or-remove-one",
 ... )
->>> round(noise_multiplier, 3)
-1.513
+>>> round(noise_multiplier, 2)
+1.38
 
 Scope: the events say what a mechanism did; that it did so (that noise was drawn from a good source, that the batches
-were Poisson samples, that the divisor was public) is not checked here. Bounds are upper bounds by Rényi DP, in double
-precision.
+were Poisson samples, that the divisor was public) is not checked here. ε is certified from above and from below by the
+law of the privacy loss, in double precision; Rényi DP gives an upper bound where that has no answer.
 """
 
-from dp.calibration import calibrate_noise_multiplier
+from dp.bounds import Interval
+from dp.calibration import calibrate_noise_multiplier, calibrate_rounds, calibrate_sampling_probability
 from dp.errors import CalibrationError, PrivacyError, UnsupportedEventError
-from dp.events import Composed, Event, Gaussian, NeighboringRelation, PoissonSampled, Unit
-from dp.ledger import Ledger, PrivacySpent, rdp_curve
-from dp.rdp import RdpCurve
+from dp.events import (
+    Composed,
+    DiscreteGaussian,
+    Event,
+    Gaussian,
+    Laplace,
+    NeighboringRelation,
+    PoissonSampled,
+    Skellam,
+    Unit,
+)
+from dp.ledger import Ledger, PrivacySpent
+from dp.pld import pld_delta, pld_epsilon
+from dp.rdp import RdpCurve, rdp_curve
 
 __all__ = [
     "CalibrationError",
     "Composed",
+    "DiscreteGaussian",
     "Event",
     "Gaussian",
+    "Interval",
+    "Laplace",
     "Ledger",
     "NeighboringRelation",
     "PoissonSampled",
     "PrivacyError",
     "PrivacySpent",
     "RdpCurve",
+    "Skellam",
     "Unit",
     "UnsupportedEventError",
     "calibrate_noise_multiplier",
+    "calibrate_rounds",
+    "calibrate_sampling_probability",
+    "pld_delta",
+    "pld_epsilon",
     "rdp_curve",
 ]

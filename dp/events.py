@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Composed",
+    "DiscreteGaussian",
     "Event",
     "Gaussian",
+    "Laplace",
     "NeighboringRelation",
     "PoissonSampled",
+    "Skellam",
     "Unit",
     "check_count",
     "check_neighboring_relation",
     "check_unit",
+    "releases",
 ]
 
 Unit = Literal["example", "patient", "institution"]
@@ -66,6 +70,80 @@ class Gaussian(Event):
         if not _LEAST_NOISE <= self.noise_multiplier < math.inf:
             msg = f"noise_multiplier is stddev / clip_norm, finite and >= {_LEAST_NOISE:g}, got {self.noise_multiplier}"
             raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Laplace(Event):
+    """One number, to which a unit adds at most `sensitivity`, released with Laplace noise of density e^(-|x|/b)/(2b).
+
+    Args:
+        noise_multiplier: b / sensitivity, finite, >= 1e-6.
+
+    >>> Laplace(2.0)
+    Laplace(noise_multiplier=2.0)
+    """
+
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not _LEAST_NOISE <= self.noise_multiplier < math.inf:
+            msg = (
+                f"noise_multiplier is scale / sensitivity, finite and >= {_LEAST_NOISE:g}, got {self.noise_multiplier}"
+            )
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteGaussian(Event):
+    """An integer vector released with independent discrete Gaussian noise on every coordinate.
+
+    One noise vector, drawn in one place: a sum of discrete Gaussians is not a discrete Gaussian.
+
+    Args:
+        sigma: parameter of the noise, P[x] proportional to e^(-x²/(2σ²)) on the integers, finite, >= 1e-6.
+        sensitivity: L2 norm of what one unit adds, at most, > 0; an integer where dimension = 1.
+        dimension: number of coordinates, >= 1.
+
+    >>> DiscreteGaussian(10.0)
+    DiscreteGaussian(sigma=10.0, sensitivity=1, dimension=1)
+    """
+
+    sigma: float
+    sensitivity: float = 1
+    dimension: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not _LEAST_NOISE <= self.sigma < math.inf:
+            msg = f"sigma is finite and >= {_LEAST_NOISE:g}, got {self.sigma}"
+            raise ValueError(msg)
+        _check_integer_noise(self.sensitivity, self.dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class Skellam(Event):
+    """An integer vector released with independent Skellam noise: the difference of two equal Poisson variables.
+
+    Args:
+        variance: of the noise on one coordinate, finite, >= 1e-6.
+        sensitivity: L2 norm of what one unit adds, at most, > 0; an integer where dimension = 1.
+        dimension: number of coordinates, >= 1.
+
+    >>> Skellam(100.0)
+    Skellam(variance=100.0, sensitivity=1, dimension=1)
+    """
+
+    variance: float
+    sensitivity: float = 1
+    dimension: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not _LEAST_NOISE <= self.variance < math.inf:
+            msg = f"variance is finite and >= {_LEAST_NOISE:g}, got {self.variance}"
+            raise ValueError(msg)
+        _check_integer_noise(self.sensitivity, self.dimension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +192,25 @@ class Composed(Event):
         object.__setattr__(self, "events", pairs)
 
 
+def releases(event: Event) -> list[tuple[Event, int]]:
+    """Return the single releases of an event tree with the product of the counts above them, equal ones merged.
+
+    The only place where counts are multiplied; in the order in which releases first occur.
+
+    >>> releases(Composed([(Gaussian(1.0), 2), (Composed([(Gaussian(1.0), 5)]), 3)]))
+    [(Gaussian(noise_multiplier=1.0), 17)]
+    """
+    counts: dict[Event, int] = {}
+    stack = [(event, 1)]
+    while stack:
+        part, times = stack.pop()
+        if isinstance(part, Composed):
+            stack.extend((inner, times * count) for inner, count in reversed(part.events))
+        else:
+            counts[part] = counts.get(part, 0) + times
+    return list(counts.items())
+
+
 def check_count(count: int) -> int:
     """Return how often an event happens as an int in [0, 2^63), or raise."""
     number = operator.index(count)
@@ -145,3 +242,12 @@ def _check_event(event: Event) -> Event:
         msg = f"an event is one of dp's event types, got {type(event).__name__}"
         raise TypeError(msg)
     return event
+
+
+def _check_integer_noise(sensitivity: float, dimension: int) -> None:
+    if operator.index(dimension) < 1:
+        msg = f"dimension is >= 1, got {dimension}"
+        raise ValueError(msg)
+    if not 0 < sensitivity < math.inf or (dimension == 1 and sensitivity != math.floor(sensitivity)):
+        msg = f"sensitivity is finite and > 0, and an integer where dimension is 1, got {sensitivity}"
+        raise ValueError(msg)

@@ -1,27 +1,27 @@
-"""What has been released so far, composed once: the only place where counts are applied.
+"""What has been released so far, and what it cost together.
 
-Composition is by RDP: curves add up, also when later releases are chosen after looking at earlier ones (Mironov 2017,
-arXiv 1702.07476, Proposition 1). Every ε comes with δ, the unit and the neighbouring relation it is about.
+ε is the upper end of the certified interval of `dp.pld`, or a bound by Rényi DP where there is none; `method` says
+which. Every ε comes with δ, the unit and the neighbouring relation it is about.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from dp.conversion import check_delta, rdp_to_delta, rdp_to_epsilon
-from dp.events import Composed, check_count, check_neighboring_relation, check_unit
-from dp.rdp import release_curve
+from dp.bounds import rdp_delta, rdp_epsilon
+from dp.events import Composed, check_neighboring_relation, check_unit, releases
+from dp.pld import check_supported, pld_delta, pld_epsilon
+from dp.rdp import rdp_curve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dp.events import Event, NeighboringRelation, Unit
-    from dp.rdp import RdpCurve
 
-__all__ = ["Ledger", "PrivacySpent", "rdp_curve"]
+__all__ = ["Accountant", "Ledger", "PrivacySpent", "rdp_curve"]
+
+Accountant = Literal["pld", "rdp"]
+"""By the law of the privacy loss, with Rényi DP where that has no answer; or by Rényi DP alone."""
 
 _SHOWN = Context(prec=5, rounding=ROUND_CEILING)
 """A printed ε is never below the computed one."""
@@ -37,6 +37,7 @@ class PrivacySpent:
         unit: whose data may differ.
         neighboring_relation: how they may differ.
         method: what kind of bound this is.
+        lower: ε is at least that, as far as is known.
 
     >>> print(PrivacySpent(epsilon=2.10004, delta=1e-5, unit="patient", neighboring_relation="zero-out"))
     ε ≤ 2.1001 at δ = 1e-05 (unit: patient, relation: zero-out; RDP upper bound)
@@ -47,6 +48,7 @@ class PrivacySpent:
     unit: Unit
     neighboring_relation: NeighboringRelation
     method: str = "RDP upper bound"
+    lower: float = 0.0
 
     def __str__(self) -> str:
         """Print the whole statement, ε rounded up."""
@@ -70,6 +72,8 @@ class Ledger:
     >>> ledger = Ledger(unit="patient", neighboring_relation="add-or-remove-one")
     >>> ledger.compose(PoissonSampled(0.05, Gaussian(4.0)), 500)
     >>> print(ledger.spent(delta=1e-6))
+    ε ≤ 1.2458 at δ = 1e-06 (unit: patient, relation: add-or-remove-one; PLD certified interval)
+    >>> print(ledger.spent(delta=1e-6, accountant="rdp"))
     ε ≤ 1.3449 at δ = 1e-06 (unit: patient, relation: add-or-remove-one; RDP upper bound)
     """
 
@@ -99,58 +103,29 @@ class Ledger:
         Raises:
             UnsupportedEventError: names the sub-event without a bound; nothing is booked.
         """
-        releases = list(_releases(event, check_count(count)))
-        for release, _ in releases:
+        booked = releases(Composed([(event, count)]))
+        for release, _ in booked:
             if release not in self._counts:
-                release_curve(release, neighboring_relation=self._neighboring_relation)
-        for release, times in releases:
+                check_supported(release, neighboring_relation=self._neighboring_relation)
+        for release, times in booked:
             self._counts[release] = self._counts.get(release, 0) + times
 
-    def spent(self, delta: float) -> PrivacySpent:
-        """Return ε, an upper bound, at a given δ in (0, 1). An empty ledger spends ε = 0."""
-        epsilon = rdp_to_epsilon(self._curve(), check_delta(delta))
-        return PrivacySpent(epsilon, float(delta), self._unit, self._neighboring_relation)
+    def spent(self, delta: float, *, accountant: Accountant = "pld") -> PrivacySpent:
+        """Return ε, an upper bound, at a given δ in (0, 1). An empty ledger spends ε = 0.
 
-    def delta(self, epsilon: float) -> float:
-        """Return δ, an upper bound in [1e-300, 1], at a given finite ε >= 0, for this ledger's unit and relation."""
-        return rdp_to_delta(self._curve(), epsilon)
+        Args:
+            delta: in (0, 1).
+            accountant: "pld", or "rdp" for the bound by Rényi DP alone, which is looser, and faster for many releases.
+        Raises:
+            UnsupportedEventError: this accountant cannot compose all of the events; names one.
+        """
+        by = pld_epsilon if accountant == "pld" else rdp_epsilon
+        found = by(self.events, delta, neighboring_relation=self._neighboring_relation)
+        return PrivacySpent(
+            found.upper, float(delta), self._unit, self._neighboring_relation, found.method, found.lower
+        )
 
-    def _curve(self) -> RdpCurve:
-        return rdp_curve(self.events, neighboring_relation=self._neighboring_relation)
-
-
-def rdp_curve(event: Event, *, neighboring_relation: NeighboringRelation) -> RdpCurve:
-    """Return the RDP curve of an event, composed or not.
-
-    Args:
-        event: any event tree; the counts of every `Composed` in it are applied here.
-        neighboring_relation: "add-or-remove-one", "replace-one" or "zero-out".
-    Returns: order α > 1 -> RDP at α, >= 0.
-    Raises:
-        UnsupportedEventError: names the sub-event without a bound.
-    Source: Mironov 2017 (arXiv 1702.07476), Proposition 1.
-
-    >>> from dp.events import Gaussian
-    >>> curve = rdp_curve(Composed([(Gaussian(2.0), 3)]), neighboring_relation="add-or-remove-one")
-    >>> curve(8.0)
-    3.0
-    """
-    relation = check_neighboring_relation(neighboring_relation)
-    curves = [(times, release_curve(release, neighboring_relation=relation)) for release, times in _releases(event, 1)]
-
-    def curve(order: float) -> float:
-        if not 1 < order < math.inf:
-            msg = f"an order is finite and > 1, got {order}"
-            raise ValueError(msg)
-        return math.fsum(times * release(order) for times, release in curves if times)
-
-    return curve
-
-
-def _releases(event: Event, count: int) -> Iterator[tuple[Event, int]]:
-    """Walk through an event tree: single releases with the product of the counts above them."""
-    if not isinstance(event, Composed):
-        yield event, count
-        return
-    for part, times in event.events:
-        yield from _releases(part, count * times)
+    def delta(self, epsilon: float, *, accountant: Accountant = "pld") -> float:
+        """Return δ, an upper bound in [0, 1], at a given finite ε >= 0, for this ledger's unit and relation."""
+        by = pld_delta if accountant == "pld" else rdp_delta
+        return by(self.events, epsilon, neighboring_relation=self._neighboring_relation).upper

@@ -26,14 +26,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dp.errors import UnsupportedEventError
-from dp.events import Gaussian, PoissonSampled, check_neighboring_relation
+from dp.events import Gaussian, Laplace, PoissonSampled, check_neighboring_relation, releases
+from dp.gaussian_equivalent import has_integer_noise
+from dp.integer_rdp import integer_curve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dp.events import Event, NeighboringRelation
 
-__all__ = ["RdpCurve", "release_curve"]
+__all__ = ["RdpCurve", "rdp_curve", "release_curve"]
 
 RdpCurve = Callable[[float], float]
 """Order α > 1 -> RDP at α, >= 0."""
@@ -58,10 +60,12 @@ def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) ->
 
     * Gaussian: αs²/(2σ²), where one unit moves the sum by at most s clip norms: s = 1 if it appears, vanishes or
       turns to zero; s = 2 if it is replaced (triangle inequality, reached by opposite vectors).
+    * Laplace with scale b, sensitivity s, t = s/b: log(αe^((α-1)t)/(2α-1) + (α-1)e^(-αt)/(2α-1))/(α-1).
     * Poisson-sampled Gaussian, 0 < q < 1: log(A_α)/(α - 1). Zero-out gives the very same pair (P, R) as
       add-or-remove-one: a unit whose contribution is the zero vector is as good as absent. Under replace-one both
       neighbours are mixtures; that is not offered.
     * Poisson sampling with q = 1 is the event itself; with q = 0 the output does not depend on the data: 0.
+    * Integer noise, sampled or not: see `dp.integer_rdp`.
 
     Args:
         event: a single release, that is no `Composed`.
@@ -69,7 +73,8 @@ def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) ->
     Returns: order α > 1 -> RDP at α.
     Raises:
         UnsupportedEventError: no bound we can cite; names the sub-event.
-    Source: Gaussian: Mironov 2017 (arXiv 1702.07476), Corollary 3. Sampled: Mironov et al. 2019, sec. 3.
+    Source: Gaussian, Laplace: Mironov 2017 (arXiv 1702.07476), Corollary 3, Proposition 6. Sampled: Mironov et al.
+        2019, sec. 3.
 
     >>> release_curve(Gaussian(2.0), neighboring_relation="add-or-remove-one")(8.0)
     1.0
@@ -79,10 +84,15 @@ def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) ->
         case Gaussian(noise_multiplier=sigma):
             sensitivity = 2.0 if relation == "replace-one" else 1.0
             return lambda order: max(order * (sensitivity / sigma) ** 2 / 2, _LEAST)
+        case Laplace(noise_multiplier=scale):
+            rate = (2.0 if relation == "replace-one" else 1.0) / scale
+            return lambda order: max(_log_moment_of_laplace(rate, order) / (order - 1), _LEAST)
         case PoissonSampled(sampling_probability=0):
             return lambda order: 0.0 * order
         case PoissonSampled(sampling_probability=1, event=inner):
             return release_curve(inner, neighboring_relation=relation)
+        case _ if has_integer_noise(event):
+            return integer_curve(event, neighboring_relation=relation)
         case PoissonSampled() if relation == "replace-one":
             reason = "Poisson sampling is accounted under add-or-remove-one and zero-out, not under replace-one"
             raise UnsupportedEventError(event, reason)
@@ -92,6 +102,50 @@ def release_curve(event: Event, *, neighboring_relation: NeighboringRelation) ->
             raise UnsupportedEventError(inner, "under Poisson sampling only a Gaussian is supported")
         case _:
             raise UnsupportedEventError(event, "not a single release that RDP accounting knows")
+
+
+def rdp_curve(event: Event, *, neighboring_relation: NeighboringRelation) -> RdpCurve:
+    """Return the RDP curve of an event, composed or not.
+
+    Args:
+        event: any event tree; the counts of every `Composed` in it are applied here.
+        neighboring_relation: "add-or-remove-one", "replace-one" or "zero-out".
+    Returns: order α > 1 -> RDP at α, >= 0.
+    Raises:
+        UnsupportedEventError: names the sub-event without a bound.
+    Source: Mironov 2017 (arXiv 1702.07476), Proposition 1.
+
+    >>> from dp.events import Composed, Gaussian
+    >>> curve = rdp_curve(Composed([(Gaussian(2.0), 3)]), neighboring_relation="add-or-remove-one")
+    >>> curve(8.0)
+    3.0
+    """
+    relation = check_neighboring_relation(neighboring_relation)
+    curves = [(times, release_curve(release, neighboring_relation=relation)) for release, times in releases(event)]
+
+    def curve(order: float) -> float:
+        if not 1 < order < math.inf:
+            msg = f"an order is finite and > 1, got {order}"
+            raise ValueError(msg)
+        return math.fsum(times * release(order) for times, release in curves if times)
+
+    return curve
+
+
+def _log_moment_of_laplace(rate: float, order: float) -> float:
+    """Return log A_α = log(1 + (α·g((α-1)t) + (α-1)·g(-αt))/(2α-1)), g(x) = e^x - 1 - x, without cancellation."""
+    n = order - 1
+    if n * rate > 1:
+        log_rest = math.log(n / order) - (order + n) * rate
+        return math.log(order / (order + n)) + n * rate + math.log1p(math.exp(log_rest))
+    return math.log1p((order * _exp_minus(n * rate) + n * _exp_minus(-order * rate)) / (order + n))
+
+
+def _exp_minus(x: float) -> float:
+    """Return e^x - 1 - x."""
+    if abs(x) > _SERIES:
+        return math.expm1(x) - x
+    return x * x * math.fsum(x**k / math.factorial(k + 2) for k in range(_SERIES_TERMS))
 
 
 def _log_moment(q: float, sigma: float, order: float) -> float:

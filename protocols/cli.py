@@ -42,6 +42,18 @@ def train(
             "(advertise_keys, share_keys, masked_input, unmask). May be repeated."
         ),
     ] = None,
+    dp_epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Differential privacy: what all of training may cost one patient, at --dp-delta. Hospitals add noise "
+            "in shares, rounds become steps of DP-SGD; a table [dp] in --config says more."
+        ),
+    ] = None,
+    dp_delta: Annotated[float | None, typer.Option(help="δ of that statement; 1e-5 if not given.")] = None,
+    dp_budget: Annotated[
+        Path | None,
+        typer.Option(help="The data set's privacy budget (secagg dp budget create)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Initial weights and patient order.")] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Repetitions behind the compared accuracies; 0: no comparison.")
@@ -55,16 +67,19 @@ def train(
     the run so far stays readable.
 
         secagg train --drop hungary@5:masked_input
+        secagg train --dp-epsilon 1
     """
     from protocols import ConfigError, TrainingError, load_config  # noqa: PLC0415
     from protocols import train as train_run  # noqa: PLC0415
     from secagg.cli import fail  # noqa: PLC0415
 
+    private = {"epsilon": dp_epsilon, "delta": dp_delta, "budget": dp_budget and str(dp_budget)}
     options = {
         "task": task,
         "rounds": rounds,
         "aggregation": aggregation.value if aggregation else None,
         "drop": drop or None,
+        "dp": {key: value for key, value in private.items() if value is not None} or None,
         "seed": seed,
         "seeds": seeds,
     }

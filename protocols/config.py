@@ -14,7 +14,7 @@ from secagg.transitions import steps_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TrainConfig", "dropouts_by_round", "load_config"]
+__all__ = ["PrivacyConfig", "TrainConfig", "dropouts_by_round", "load_config"]
 
 MOST = 1_000_000_000
 """Upper bound on counts and seeds: far beyond any run, far below what torch and numpy cannot hold."""
@@ -23,6 +23,31 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e30)]  # float32 holds it
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Differential privacy of a run: distributed DP-SGD over the institutions' patients (`dp.DpSgd`).
+
+    Attributes:
+        epsilon, delta: what all steps together may cost a unit.
+        unit: "patient"; "institution" is refused for a few of them, with the reason.
+        clip_norm: L2 norm of a patient's gradient, at most.
+        sampling_probability: of every patient in every step.
+        steps: of DP-SGD in all, spread evenly over the rounds.
+        learning_rate: of the server.
+        copies: at how many institutions a patient may be.
+        budget: file of the data set's privacy budget, which must have room for all steps; "": none is kept.
+    """
+
+    epsilon: Rate
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
+    unit: Literal["patient", "institution"] = "patient"
+    clip_norm: Rate = 1.0
+    sampling_probability: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2
+    steps: Positive = 150
+    learning_rate: Rate = 0.2
+    copies: Positive = 1
+    budget: str = ""
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +70,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if nothing is said, and none under CKKS, which cannot bear any.
         drop: who vanishes when: "HOSPITAL@ROUND:STEP".
         seed: of initial weights and patient order.
+        dp: differential privacy; without it, the sums and the model are exact.
         seeds: how many repetitions, from `seed` on, stand behind the compared accuracies; 0 leaves the comparison out.
     """
 
@@ -63,12 +89,13 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dropout: Share = 0.25
     corrupted: Share | None = None
     drop: tuple[str, ...] = ()
+    dp: PrivacyConfig | None = None
     seed: Count = 0
     seeds: Count = 5
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
-    """Read a TOML or JSON file, if any, and lay command-line values over it.
+    """Read a TOML or JSON file, if any, and lay command-line values over it; tables are laid over key by key.
 
     Raises:
         ConfigError: unreadable, not TOML or JSON, an unknown key, or a value of the wrong type or range.
@@ -94,6 +121,9 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
             msg = f"{path}: expected keys and values"
             raise ConfigError(msg)
     given = {key: value for key, value in overrides.items() if value is not None}
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            given[key] = values[key] | value
     try:
         config = msgspec.convert(values | given, TrainConfig)
     except msgspec.ValidationError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from secagg import ThresholdError
 
@@ -18,11 +18,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from protocols.engines.memory import MemoryEngine
-    from protocols.institution import Institution, LocalUpdate
-    from protocols.secure_mean import MeanUpdate, SecureMean
+    from protocols.institution import Institution
+    from protocols.secure_mean import MeanUpdate
     from protocols.server_opt import ServerOptimizer
 
-__all__ = ["RoundResult", "fedavg"]
+__all__ = ["Mean", "RoundResult", "fedavg"]
+
+
+Local_contra = TypeVar("Local_contra", contravariant=True)
+Local = TypeVar("Local")
+
+
+class Mean(Protocol[Local_contra]):
+    """A way out of institutions: what all of them did, as one update."""
+
+    def __call__(
+        self, engine: MemoryEngine, updates: Mapping[str, Callable[[], Local_contra]], /, *, dropouts: Mapping[str, str]
+    ) -> MeanUpdate:
+        """Run one round."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +59,13 @@ class RoundResult:
 
 def fedavg(
     institutions: Sequence[Institution],
-    secure_mean: SecureMean,
+    secure_mean: Mean[Local],
     optimizer: ServerOptimizer,
     parameters: NDArray[np.float64],
     *,
     engine: MemoryEngine,
     rounds: int,
-    local: Callable[[Institution, NDArray[np.float64]], LocalUpdate],
+    local: Callable[[Institution, NDArray[np.float64]], Local],
     dropouts: Mapping[int, Mapping[str, str]],
 ) -> Iterator[RoundResult]:
     """Train for a number of rounds; yields after each, so that a caller can watch, save or stop.
@@ -64,7 +77,7 @@ def fedavg(
         parameters: (parameters,) float64, where to start.
         engine: carries the messages.
         rounds: how many.
-        local: what an institution does with the global parameters.
+        local: what an institution does with the global parameters; what the way out takes.
         dropouts: round number -> site -> protocol round before which it vanishes. It is back in the next round.
     """
     for number in range(1, rounds + 1):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from protocols.errors import TrainingError
+from protocols.gradients import per_patient_gradients
 from secagg import Layout
 
 if TYPE_CHECKING:
@@ -88,6 +89,17 @@ class Institution:
         chosen = batches_of(patients, steps=steps, batch_size=batch_size, generator=self._generator)
         train(self._model, self.data, torch.optim.SGD(self._model.parameters(), lr=learning_rate), chosen)
         return LocalUpdate(self._layout.flatten(self._model.state_dict()) - parameters, patients)
+
+    def gradients(self, parameters: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Differentiate the loss of some of its training patients, one by one: (patients, parameters) float64.
+
+        Args:
+            parameters: (parameters,) float64, the global model.
+            chosen: positions of the patients.
+        """
+        self._load(parameters)
+        x, y = torch.from_numpy(self.data.train_x[chosen]), torch.from_numpy(self.data.train_y[chosen])
+        return per_patient_gradients(self._model, x, y)
 
     def evaluate(self, parameters: NDArray[np.float64]) -> Evaluation:
         """Evaluate the global parameters on its own test patients."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Compared",
+    "PrivacyRecord",
     "RocCurve",
     "RoundRecord",
     "RunRecord",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-_FILES = ("config.json", "report.html", "leakage.json", "pages/*.json", "run.json")
+_FILES = ("config.json", "report.html", "leakage.json", "receipt.json", "pages/*.json", "run.json")
 """All that a run leaves in its folder; run.json goes last, so that what is half emptied still counts as a run."""
 
 
@@ -133,6 +134,31 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     modulus_bits: int
 
 
+class PrivacyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run with differential privacy claims, and what it does not.
+
+    Attributes:
+        epsilon, delta, unit, neighboring_relation: of all steps of the configuration together; `statement` in words.
+        noise_multiplier: of the promised honest noise.
+        noise_of_mean: stddev of the noise on a coordinate of a mean gradient when everybody is there.
+        divisor: public constant that sums are divided by.
+        least_senders, colluders: sums are opened of so many; so many of their shares count nothing.
+        not_covered: what else this run made known, without noise.
+    """
+
+    epsilon: float
+    delta: float
+    unit: str
+    neighboring_relation: str
+    statement: str
+    noise_multiplier: float
+    noise_of_mean: float
+    divisor: float
+    least_senders: int
+    colluders: int
+    not_covered: list[str]
+
+
 class RunRecord(msgspec.Struct, kw_only=True):
     """A whole run.
 
@@ -158,6 +184,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     corrupted: int
     modulus_bits: int
     privacy: str
+    dp: PrivacyRecord | None = None
     sites: list[SiteRecord]
     rounds: list[RoundRecord] = []
     steps: list[StepTotals] = []

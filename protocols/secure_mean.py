@@ -10,19 +10,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import secagg
 from protocols.aggregation import plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from protocols.aggregation import AggregationName
     from protocols.engines.memory import MemoryEngine
     from protocols.institution import LocalUpdate
     from secagg import Layout
+    from secagg.encoding.packing import Words
 
 __all__ = ["MeanUpdate", "SecureMean"]
 
@@ -129,3 +131,12 @@ class SecureMean:
         survivors = tuple(map(str, total.survivors))
         weight = codec.decode_sum(total).weight
         return MeanUpdate(codec.decode(total), weight, survivors, clipped)
+
+    def read(self, vector: Words) -> NDArray[np.float64]:
+        """Decode a vector from the wire as if it were an update in clear."""
+        decoded = self.codec.decode_sum(vector)
+        return decoded.values / max(decoded.weight, 1)
+
+    def nothing(self) -> secagg.Encoded:
+        """Encode an update of zeros."""
+        return self.codec.encode(np.zeros(self.codec.dimension), weight=1)

@@ -6,7 +6,7 @@ set exists for baselines only and would not exist in a federation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +90,9 @@ class Task:
         features: the model's inputs, in order.
         sites: the institutions.
         pooled: all sites together, standardised together: for baselines.
+        expected_patients: a public, rounded number of training patients at all sites.
+        public_scaling: standardisation by round numbers that nobody measured on this data: that by a training set would
+            tell of its patients what no account of training covers.
         published: method -> test accuracy that others reported on `pooled`, as text.
         published_source: who.
         data_source: whose data they are, and under which licence.
@@ -100,9 +103,25 @@ class Task:
     features: tuple[Feature, ...]
     sites: tuple[SiteData, ...]
     pooled: SiteData
+    expected_patients: int
+    public_scaling: Scaling
     published: Mapping[str, str]
     published_source: str
     data_source: str
+
+    def publicly_scaled(self) -> Task:
+        """Return the same task, every site's features standardised by the public scaling."""
+        return replace(self, sites=tuple(map(self._rescaled, self.sites)), pooled=self._rescaled(self.pooled))
+
+    def _rescaled(self, site: SiteData) -> SiteData:
+        train, test = (self.public_scaling.apply(self.recorded(site, x)) for x in (site.train_x, site.test_x))
+        return replace(site, train_x=train, test_x=test, scaling=self.public_scaling)
+
+    def recorded(self, site: SiteData, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return features as they were recorded, to the resolution of each: nothing of the site's scaling is left."""
+        resolution = np.array([feature.resolution for feature in self.features])
+        recorded: NDArray[np.float64] = np.rint(site.scaling.undo(x.astype(np.float64)) / resolution) * resolution
+        return recorded
 
     def site(self, name: str) -> SiteData:
         """Return a site by name.

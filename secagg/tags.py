@@ -203,6 +203,9 @@ NOISE_COMPONENT: Final = _label("noise-component")
 NOISE_STREAM: Final = _label("noise-stream")
 """Stream that such a seed expands to."""
 
+BATCH_SAMPLING: Final = _label("batch-sampling")
+"""Stream that decides which records of a client enter a step of DP-SGD."""
+
 RECORD_ROUNDING: Final = _label("record-rounding")
 """Stream that rounds clipped records to integers."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -84,6 +85,7 @@ def environment(package: str = "protocols.report") -> jinja2.Environment:
     made.filters |= {
         "share": _share,
         "spread": spread,
+        "rounded_up": _rounded_up,
         "milliseconds": _milliseconds,
         "octets": _octets,
         "signed": _signed,
@@ -106,6 +108,11 @@ def spread(values: list[float]) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ± " + f"{statistics.stdev(values):.3f}".removeprefix("0")
+
+
+def _rounded_up(value: float) -> str:
+    """Print an upper bound with three digits, never below it."""
+    return f"{float(Context(prec=3, rounding=ROUND_CEILING).create_decimal_from_float(value)):g}"
 
 
 def _share(value: float) -> str:

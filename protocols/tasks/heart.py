@@ -47,6 +47,11 @@ FEATURES = (
     Feature("resting ECG: ST-T abnormality", 1.0, YES_NO),
     Feature("resting ECG: hypertrophy", 1.0, YES_NO),
 )
+PUBLIC_SCALING = Scaling(
+    np.array([55, 0.5, 130, 200, 0.5, 150, 0.5, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5]),
+    np.array([10, 0.5, 20, 50, 0.5, 25, 0.5, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5]),
+)
+"""Round numbers for adults in a cardiology ward, in the order of FEATURES; a yes/no becomes -1 or 1."""
 SOURCE = (
     "Heart Disease, Janosi, Steinbrunn, Pfisterer and Detrano 1989, UCI Machine Learning Repository, "
     "doi:10.24432/C52P4X, CC BY 4.0: public records without names"
@@ -74,6 +79,8 @@ def load() -> Task:
         features=FEATURES,
         sites=sites,
         pooled=_site("pooled", "All four hospitals", "All", together),
+        expected_patients=500,
+        public_scaling=PUBLIC_SCALING,
         published=PUBLISHED,
         published_source="FLamby, Ogier du Terrail et al. 2022",
         data_source=SOURCE,

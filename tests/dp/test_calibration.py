@@ -15,39 +15,72 @@ def calibrate(make_event: Callable[[float], dp.Event], epsilon: float, delta: fl
     )
 
 
-def spent(event: dp.Event, delta: float) -> float:
+def spent(event: dp.Event, delta: float) -> dp.PrivacySpent:
     ledger = dp.Ledger(unit="example", neighboring_relation="add-or-remove-one")
     ledger.compose(event)
-    return ledger.spent(delta).epsilon
+    return ledger.spent(delta)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_reference_noise_meets_its_target_and_one_percent_less_does_not(case: Case) -> None:
+@pytest.mark.parametrize("case", CASES[:-1])  # the last one is in benchmarks/accounting.py: a million steps
+def test_reference_noise_meets_its_target_and_a_little_less_provably_does_not(case: Case) -> None:
     sigma = calibrate(case.event, case.target_epsilon, case.delta)
-    assert spent(case.event(sigma), case.delta) <= case.target_epsilon
-    assert spent(case.event(sigma * 0.99), case.delta) > case.target_epsilon
-    assert spent(case.event(sigma * (1 - 1e-6)), case.delta) > case.target_epsilon
+    assert spent(case.event(sigma), case.delta).epsilon <= case.target_epsilon
+    assert spent(case.event(sigma * 0.999), case.delta).lower > case.target_epsilon
     assert case.pld_noise <= sigma <= case.rdp_noise
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     q=st.floats(-5, 0).map(lambda x: 10**x),
-    steps=st.integers(1, 10**5),
+    steps=st.integers(1, 10**4),
     epsilon=st.floats(0.05, 20),
     delta=st.floats(-9, -4).map(lambda x: 10**x),
 )
-def test_calibrated_noise_is_certified_and_smallest(q: float, steps: int, epsilon: float, delta: float) -> None:
+def test_calibrated_noise_is_certified_and_nearly_smallest(q: float, steps: int, epsilon: float, delta: float) -> None:
     def make_event(sigma: float) -> dp.Event:
         return dp.Composed([(dp.PoissonSampled(q, dp.Gaussian(sigma)), steps)])
 
     try:
         sigma = calibrate(make_event, epsilon, delta)
     except dp.CalibrationError:
-        assert spent(make_event(2.0**-10), delta) <= epsilon
+        assert spent(make_event(2.0**-10), delta).epsilon <= epsilon
         return
-    assert epsilon * (1 - 1e-3) <= spent(make_event(sigma), delta) <= epsilon
-    assert spent(make_event(sigma * 0.99), delta) > epsilon
+    assert spent(make_event(sigma), delta).epsilon <= epsilon
+    assert spent(make_event(sigma * 0.99), delta).lower > epsilon
+
+
+def test_calibrated_sampling_meets_its_target_and_a_little_more_provably_does_not() -> None:
+    def make_event(q: float) -> dp.Event:
+        return dp.Composed([(dp.PoissonSampled(q, dp.Gaussian(1.0)), 500)])
+
+    q = dp.calibrate_sampling_probability(
+        make_event, target_epsilon=2.0, target_delta=1e-5, neighboring_relation="add-or-remove-one"
+    )
+    assert spent(make_event(q), 1e-5).epsilon <= 2.0 < spent(make_event(q * 1.003), 1e-5).lower
+
+
+def test_sampling_need_not_be_limited_where_the_noise_suffices() -> None:
+    q = dp.calibrate_sampling_probability(
+        lambda q: dp.PoissonSampled(q, dp.Gaussian(100.0)),
+        target_epsilon=1.0,
+        target_delta=1e-5,
+        neighboring_relation="add-or-remove-one",
+    )
+    assert q == 1.0
+
+
+@pytest.mark.parametrize(("sigma", "q", "epsilon"), [(10.0, 1.0, 1.0), (1.0, 0.01, 1.0), (1.0, 1.0, 0.1)])
+def test_calibrated_rounds_meet_their_target_and_a_few_more_provably_do_not(
+    sigma: float, q: float, epsilon: float
+) -> None:
+    def make_event(rounds: int) -> dp.Event:
+        return dp.Composed([(dp.PoissonSampled(q, dp.Gaussian(sigma)), rounds)])
+
+    rounds = dp.calibrate_rounds(
+        make_event, target_epsilon=epsilon, target_delta=1e-5, neighboring_relation="add-or-remove-one"
+    )
+    assert spent(make_event(rounds), 1e-5).epsilon <= epsilon
+    assert spent(make_event(rounds + 1 + rounds // 200), 1e-5).lower > epsilon
 
 
 def test_replacing_one_needs_twice_the_noise_of_adding_one() -> None:
@@ -56,7 +89,7 @@ def test_replacing_one_needs_twice_the_noise_of_adding_one() -> None:
             dp.Gaussian, target_epsilon=1.0, target_delta=1e-5, neighboring_relation=relation
         )
 
-    assert noise("replace-one") == pytest.approx(2 * noise("add-or-remove-one"), rel=1e-6)
+    assert noise("replace-one") == pytest.approx(2 * noise("add-or-remove-one"), rel=1e-3)
     assert noise("zero-out") == noise("add-or-remove-one")
 
 
@@ -85,5 +118,5 @@ def test_targets_out_of_range_are_refused(epsilon: float, delta: float) -> None:
 
 
 def test_unsupported_events_are_named() -> None:
-    with pytest.raises(dp.UnsupportedEventError, match="under Poisson sampling only a Gaussian is supported"):
+    with pytest.raises(dp.UnsupportedEventError, match="under Poisson sampling only a"):
         calibrate(lambda sigma: dp.PoissonSampled(0.1, dp.Composed([(dp.Gaussian(sigma), 2)])), 1.0, 1e-5)

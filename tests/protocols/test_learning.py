@@ -16,13 +16,13 @@ from protocols.config import TrainConfig
 from protocols.engines.memory import MemoryEngine
 from protocols.errors import TrainingError
 from protocols.fedavg import RoundResult, fedavg
+from protocols.federation import Federation
 from protocols.institution import Institution, LocalUpdate, batches_of, evaluate, one_thread
 from protocols.models import make_model
 from protocols.secure_mean import SecureMean
 from protocols.server_opt import FedAdam, FedAvg
 from protocols.task import SiteData
 from protocols.tasks import load_task
-from protocols.training import Federation
 from secagg import Encoded, Encoding, EncodingError, Layout, PlanError, Setup, ThresholdError, Trace
 from secagg.params import Masking
 from secagg.transitions import steps_of

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, kstwobign
 
 from secagg import tags
 from secagg.primitives.keys import derive_key
 from secagg.primitives.prg import keystream
 from secagg.primitives.sampling import MAX_SIGMA, MIN_SIGMA, discrete_gaussian
-from secagg.primitives.sampling.gaussian import _settle, _Table, _table, _thresholds
+from secagg.primitives.sampling.gaussian import _table, _thresholds
+from secagg.primitives.sampling.inversion import Table, settle
 
 KEY = bytes(range(32))
 SIGMAS = [0.5, 0.7, 1.0, 3.2, 6.5, 19.53, 128.0, 1000.25]
@@ -76,6 +77,8 @@ def test_samples_fit_the_exact_distribution(sigma: float) -> None:
     sums = [np.bincount(pools, weights=weights)[np.unique(pools)] for weights in (counts, expected)]
     statistic = ((sums[0] - sums[1]) ** 2 / sums[1]).sum()
     assert chi2.sf(statistic, len(sums[0]) - 1) > 1e-3
+    gap = np.abs(np.cumsum(counts) / count - np.cumsum(both)).max()
+    assert kstwobign.sf(gap * count**0.5) > 1e-3  # Kolmogorov-Smirnov, conservative for atoms
 
 
 def test_that_statistic_would_notice_a_rounded_normal() -> None:
@@ -126,7 +129,7 @@ def test_samples_are_what_the_docstring_says_however_they_are_cut(
     assert np.concatenate(pieces).tolist() == expected
 
 
-def words_at(table: _Table, by: int) -> NDArray[np.uint64]:
+def words_at(table: Table, by: int) -> NDArray[np.uint64]:
     """Words whose 63 bits are a threshold's, plus `by`: both signs of each."""
     values = (table.high + np.uint64(by % (1 << 64))) << np.uint64(1)
     return np.concatenate([values, values | np.uint64(1)])
@@ -148,7 +151,7 @@ def test_ties_are_settled_by_all_127_bits(sigma: float, monkeypatch: pytest.Monk
             assert length == 8
             return np.frombuffer(low[offset // 16 % half].to_bytes(8, "little"), dtype=np.uint8)
 
-        monkeypatch.setattr("secagg.primitives.sampling.gaussian.keystream", stream)
+        monkeypatch.setattr("secagg.primitives.sampling.inversion.keystream", stream)
         drawn = discrete_gaussian(KEY, 2 * half, sigma)  # far more ties than are noted one by one, for large sigma
         values = [(int(high) << 64) + bits for high, bits in zip(table.high, low, strict=True)]
         expected = [sum(threshold <= value for threshold in thresholds) for value in values]
@@ -176,14 +179,15 @@ def test_only_equal_high_bits_are_ties(sigma: float, by: int) -> None:
 
 
 def test_thresholds_with_equal_high_bits_are_told_apart_by_their_low_bits() -> None:
-    table = _Table(
+    table = Table(
         np.array([5, 9, 9, 9], dtype=np.uint64),
         np.array([1, 2, 3, 3], dtype=np.uint64),
         np.zeros(2, dtype=np.int32),
         63,
+        tags.GAUSSIAN_TIES,
     )
     key, words, out = KEY, np.array([9 << 1, (9 << 1) | 1], dtype=np.uint64), np.zeros(2, dtype=np.int32)
-    _settle(key, words, np.array([0, 1]), 0, table, out)
+    settle(key, words, np.array([0, 1]), 0, table, out)
     low = keystream(key, 32).view("<u8")[::2].tolist()
     expected = [1 + sum(bound <= value for bound in (2, 3, 3)) for value in low]
     assert out.tolist() == [expected[0], -expected[1]]

@@ -1,0 +1,112 @@
+"""One release on a grid of losses, twice: a law that costs no less than the true one, and a law that costs no more.
+
+Both are post-processing arguments on pairs (P, Q), so that they hold for every δ(ε) and survive composition. Knots
+v_0 < v_1 < … on the grid cut the outputs into cells by their loss l = log(P/Q); where little depends on it, knots are
+far apart.
+
+* Above, *connect the dots*: P-mass and Q-mass of each cell are moved to its two ends so that both are kept: of dP with
+  loss l the share (1 - e^(v_k-l))/(1 - e^-w) goes to the upper end, w the width, the rest to the lower one. The cell's
+  own pair is post-processing of the result (forget which end), hence dominated by it.
+* Below, *greedy bins*: neighbouring rows are merged until the loss of a group lies on a knot; see `dp.kernels`. Merging
+  and splitting at random are post-processing. No group but the last is rounded, so that E[e^-loss] is kept: a bias of
+  the mean would cost far more than the variance that merging loses.
+
+Source: connecting the dots: Doroshenko, Ghazi, Kamath, Kumar, Manurangsi 2022 (arXiv 2207.04380), sec. 3.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dp.composition import Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dp.pairs import Law
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+__all__ = ["discretise"]
+
+_CHEAP = 0.25
+"""A share of a group that may be used up to lift the last group to the next knot."""
+
+
+def discretise(
+    law: Law, count: int, knots: Integers, *, offset: float, spacing: float, log_tail: float
+) -> tuple[Part, Part, float]:
+    """Return a release on the grid: (above, below, absolute error of its losses).
+
+    Args:
+        law: of one release in one direction.
+        count: how often it happens, >= 1.
+        knots: (k) int64, ascending; the cells' ends are offset + h·knots and enclose all losses.
+        offset: what to add to a loss of the result to have the true one.
+        spacing: h > 0.
+        log_tail: all but 2·e^log_tail of the law is kept, < 0.
+    Raises:
+        TooManyNodesError: the grid is too fine for the memory allowed.
+    """
+    ends = offset + spacing * knots.astype(np.float64)
+    nodes = law.nodes(ends, log_tail)
+    middle = nodes.loss[:, nodes.loss.shape[1] // 2]
+    cell = np.clip(np.searchsorted(ends, middle, side="right") - 1, 0, knots.size - 2)
+    width = np.diff(ends)
+    into = np.clip(nodes.loss - ends[cell][:, None], 0.0, width[cell][:, None])
+    up = (nodes.mass * np.expm1(-into)).sum(axis=1) / np.expm1(-width)[cell]
+    down = (nodes.mass * np.expm1(width[cell][:, None] - into)).sum(axis=1) / np.expm1(width)[cell]
+    above: Floats = np.bincount(cell, weights=down, minlength=knots.size).astype(np.float64)
+    above += np.bincount(cell + 1, weights=up, minlength=knots.size)
+    below = _greedy_bins(*nodes.merged(), ends)
+
+    def part(masses: Floats) -> Part:
+        full = masses > 0
+        return Part(count, knots[full], np.log(masses[full]), nodes.mass_error)
+
+    return part(above), part(below), nodes.loss_error
+
+
+def _greedy_bins(mass: Floats, loss: Floats, knots: Floats) -> Floats:
+    """Return P-mass at the knots, by walks from both ends to the mode of the density, where they are stable."""
+    from dp.kernels import merge_to_knots  # noqa: PLC0415 -- numba loads on first use
+
+    cell = np.clip(np.searchsorted(knots, loss, side="right") - 1, 0, knots.size - 2)
+    density = np.bincount(cell, weights=mass, minlength=knots.size - 1) / np.diff(knots)
+    mode = int(np.searchsorted(cell, int(np.argmax(density)))) + 1
+    out = np.zeros(knots.size)
+    left, left_loss = merge_to_knots(mass[:mode], loss[:mode], knots, out, 1)
+    right, right_loss = merge_to_knots(mass[mode:][::-1], loss[mode:][::-1], knots, out, -1)
+    rest = left + right
+    if rest == 0:
+        return out
+    mean = left_loss - math.log((left + right * math.exp(left_loss - right_loss)) / rest) if left else right_loss
+    _place(out, knots, rest, mean)
+    return out
+
+
+def _place(out: Floats, knots: Floats, mass: float, loss: float) -> None:
+    """Add the last group, whose loss is on no knot: lifted or sunk to one by others, else rounded down."""
+    below = min(max(int(np.searchsorted(knots, loss, side="right")) - 1, 0), knots.size - 3)
+    above = below + 1
+    deficit = mass * math.expm1(knots[above] - loss)
+    surplus = -out[above + 1] * math.expm1(knots[above] - knots[above + 1])
+    if deficit <= _CHEAP * surplus:
+        share = deficit / surplus
+        out[above] += mass + share * out[above + 1]
+        out[above + 1] *= 1 - share
+        return
+    surplus = -mass * math.expm1(knots[below] - loss)
+    out[below] += mass
+    for group in range(below - 1, -1, -1):
+        deficit = out[group] * math.expm1(knots[below] - knots[group])
+        share = min(1.0, surplus / deficit) if deficit > 0 else 0.0
+        out[below] += share * out[group]
+        out[group] *= 1 - share
+        surplus -= share * deficit
+        if surplus <= 0:
+            return

@@ -1,0 +1,93 @@
+"""Loops of privacy accounting that numpy cannot express: each step needs the one before."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from secagg.primitives.jit import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["log_bessel_quotients", "merge_to_knots"]
+
+
+@kernel
+def merge_to_knots(
+    mass: NDArray[np.float64],
+    loss: NDArray[np.float64],
+    knots: NDArray[np.float64],
+    out: NDArray[np.float64],
+    step: int,
+) -> tuple[float, float]:
+    """Merge neighbouring outputs until the loss of each group lies on a knot: greedy bins.
+
+    Outputs are collected for the first knot v beyond the first one's loss; the output with which P(group)/Q(group)
+    would pass e^v is split at random so that it equals e^v, and its rest opens the next group. Groups keep their size
+    where the density rises in the direction of the walk, and grow without bound where it falls.
+
+    Args:
+        mass: (n) float64, > 0, P-mass of outputs in the order of the walk.
+        loss: (n) float64, log(P/Q) of each, ascending for step 1, descending for step -1.
+        knots: (k) float64, ascending, with all losses strictly between the first and the last.
+        out: (k) float64, to which the P-mass of groups is added.
+        step: 1 or -1.
+    Returns: P-mass and loss of the last group, which is on no knot; 0 and 0 if there is none.
+    Guarantees: merging and random splitting are post-processing. Rounding errors of the balance move a group's loss by
+        no more than those of its inputs.
+    """
+    target = 0 if step > 0 else knots.size - 1
+    collected, balance = 0.0, 0.0  # balance = step·(P(group) - e^v·Q(group)) <= 0
+    for j in range(mass.size):
+        rest = mass[j]
+        while rest > 0.0:
+            if collected == 0.0:
+                while step * (loss[j] - knots[target]) >= 0.0 and 0 <= target + step < knots.size:
+                    target += step
+                balance = 0.0
+            part = -step * rest * math.expm1(knots[target] - loss[j])
+            if balance + part <= 0.0:
+                balance += part
+                collected += rest
+                break
+            share = -balance / part
+            out[target] += collected + share * rest
+            rest *= 1.0 - share
+            collected = 0.0
+    if collected == 0.0:
+        return 0.0, 0.0
+    return collected, knots[target] + math.log(collected / (collected - step * balance))
+
+
+@kernel
+def log_bessel_quotients(argument: float, count: int, beyond: int) -> NDArray[np.float64]:
+    """Return log(I_k(μ)/I_0(μ)) for k = 0..count.
+
+    The ratios r_k = I_(k+1)/I_k come from the backward recurrence r_(k-1) = 1/(2k/μ + r_k); their logs are added with
+    compensation (Kahan).
+
+    Args:
+        argument: μ > 0.
+        count: the highest k.
+        beyond: the recurrence starts at `beyond` >= count with 0.
+    Guarantees: every term is positive, hence ratios with a relative error of a few units in the last place; the start
+        is forgotten by the factor of all r_k² passed on the way.
+    Source: Amos 1974, Math. Comp. 28(125), sec. 2: the recurrence of I_k.
+    """
+    ratios = np.empty(count)
+    ratio = 0.0
+    for k in range(beyond, 0, -1):
+        ratio = 1.0 / (2.0 * k / argument + ratio)
+        if k <= count:
+            ratios[k - 1] = ratio
+    out = np.zeros(count + 1)
+    lost = 0.0
+    for k in range(count):
+        term = math.log(ratios[k]) - lost
+        total = out[k] + term
+        lost = (total - out[k]) - term
+        out[k + 1] = total
+    return out
