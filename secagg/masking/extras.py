@@ -19,7 +19,7 @@ A secret that opens others besides is its owner's business: of a one-way chain, 
 
 Rebuilt secrets are checked against commitments, which are as hiding as the secrets are uniform. Whether a client did
 with a secret what it should have done, nobody can check.
-Source: Jiang, Wang, Chen 2024, Dordis (arXiv 2209.12528), sec. 3, where every component's seed is shared and revealed.
+Source: Jiang, Wang, Chen 2024, Dordis (arXiv 2209.12528), XNoise, where every component's seed is shared.
 """
 
 from __future__ import annotations
