@@ -61,7 +61,8 @@ def clipped(norm: float) -> Protect:
     """Scale updates of a larger L2 norm down to it."""
 
     def protect(update: NDArray[np.float64], _: np.random.Generator) -> NDArray[np.float64]:
-        return update * min(1.0, norm / max(float(np.linalg.norm(update)), np.finfo(np.float64).tiny))
+        length = float(np.linalg.norm(update))
+        return update * (norm / length) if length > norm else update
 
     return protect
 

@@ -58,7 +58,7 @@ def make_convnet(channels: int, classes: int, *, width: int = 32, generator: tor
 
 
 class LstmClassifier(torch.nn.Module):
-    """An LSTM over a series of vectors, and a linear layer on its last hidden state.
+    """An LSTM over a series of vectors, and a linear layer on the mean of its hidden states.
 
     Written out step by step: torch's fused LSTM has no second derivatives on the CPU, which inversion needs.
 
@@ -77,12 +77,14 @@ class LstmClassifier(torch.nn.Module):
     def forward(self, series: torch.Tensor) -> torch.Tensor:
         """Classify series, (batch, steps, channels): logits (batch, classes)."""
         h = c = series.new_zeros(len(series), self.hidden)
+        hidden = []
         for step in series.unbind(1):
             gates = self.cell(torch.cat([step, h], dim=1))
             kept, taken, shown = torch.sigmoid(gates[:, : 3 * self.hidden]).chunk(3, dim=1)
             c = kept * c + taken * torch.tanh(gates[:, 3 * self.hidden :])
             h = shown * torch.tanh(c)
-        logits: torch.Tensor = self.head(h)
+            hidden.append(h)
+        logits: torch.Tensor = self.head(torch.stack(hidden).mean(dim=0))
         return logits
 
 

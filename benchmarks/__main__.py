@@ -6,7 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("masking", "secagg_protocol")
+ALL = (
+    "masking",
+    "secagg_protocol",
+    "lattice",
+    "homomorphic",
+    "threshold",
+    "accounting",
+    "noise",
+    "ddp",
+    "leakage",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,18 @@ from dp.gaussian_equivalent import GaussianEquivalent, sampler_distance
 from dp.rdp import rdp_curve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dp.events import Event, NeighboringRelation
 
-__all__ = ["RDP", "Interval", "rdp_delta", "rdp_epsilon"]
+__all__ = ["RDP", "Interval", "corrected_epsilon", "rdp_delta", "rdp_epsilon"]
 
 RDP = "RDP upper bound"
+
+_GUESSES = 20
+
+_LARGEST = 700.0
+"""e^ε overflows soon after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,33 @@ def rdp_epsilon(
     if (distance := sampler_distance(event)) == 0:
         return Interval(0.0, rdp_to_epsilon(curve, delta), method)
     sampled = GaussianEquivalent(event, 0.0, distance)
-    return Interval(0.0, sampled.epsilon(delta, lambda d: rdp_to_epsilon(curve, d)), method)
+    return Interval(0.0, corrected_epsilon(sampled, delta, lambda d: rdp_to_epsilon(curve, d)), method)
+
+
+def corrected_epsilon(corrected: GaussianEquivalent, delta: float, bound: Callable[[float], float]) -> float:
+    """Bound ε of a mechanism whose laws are e^κ-close, up to η, to those of another one.
+
+    δ is reduced by what closeness costs at a guess of ε; ε at the reduced δ, if it is below the guess, holds.
+
+    Args:
+        corrected: κ and η.
+        delta: in (0, 1).
+        bound: δ -> upper bound on ε of the other mechanism; it need not be smooth.
+    Returns: >= 0; infinite if closeness costs all of δ.
+    """
+    guess = bound(delta) + 2 * corrected.log_ratio
+    for _ in range(_GUESSES):
+        guess = 1.001 * guess + 1e-3
+        if guess > _LARGEST:
+            break
+        left = (delta - corrected.distance * (1 + math.exp(guess))) * math.exp(-corrected.log_ratio)
+        if left <= 0:
+            break
+        epsilon = bound(left) + 2 * corrected.log_ratio
+        if epsilon <= guess:
+            return epsilon
+        guess = epsilon
+    return math.inf
 
 
 def rdp_delta(

@@ -33,12 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["discretise"]
 
-_CHEAP = 0.25
-"""A share of a group that may be used up to lift the last group to the next knot."""
-
 
 def discretise(
-    law: Law, count: int, knots: Integers, *, offset: float, spacing: float, log_tail: float
+    law: Law, count: int, knots: Integers, *, offset: float, spacing: float, log_tail: float, tilt: float
 ) -> tuple[Part, Part, float]:
     """Return a release on the grid: (above, below, absolute error of its losses).
 
@@ -48,6 +45,7 @@ def discretise(
         knots: (k) int64, ascending; the cells' ends are offset + h·knots and enclose all losses.
         offset: what to add to a loss of the result to have the true one.
         spacing: h > 0.
+        tilt: λ at which the law below should weigh as much as possible.
         log_tail: all but 2·e^log_tail of the law is kept, < 0.
     Raises:
         TooManyNodesError: the grid is too fine for the memory allowed.
@@ -62,7 +60,7 @@ def discretise(
     down = (nodes.mass * np.expm1(width[cell][:, None] - into)).sum(axis=1) / np.expm1(width)[cell]
     above: Floats = np.bincount(cell, weights=down, minlength=knots.size).astype(np.float64)
     above += np.bincount(cell + 1, weights=up, minlength=knots.size)
-    below = _greedy_bins(*nodes.merged(), ends)
+    below = _greedy_bins(*nodes.merged(), ends, tilt)
 
     def part(masses: Floats) -> Part:
         full = masses > 0
@@ -71,7 +69,7 @@ def discretise(
     return part(above), part(below), nodes.loss_error
 
 
-def _greedy_bins(mass: Floats, loss: Floats, knots: Floats) -> Floats:
+def _greedy_bins(mass: Floats, loss: Floats, knots: Floats, tilt: float) -> Floats:
     """Return P-mass at the knots, by walks from both ends to the mode of the density, where they are stable."""
     from dp.kernels import merge_to_knots  # noqa: PLC0415 -- numba loads on first use
 
@@ -85,28 +83,38 @@ def _greedy_bins(mass: Floats, loss: Floats, knots: Floats) -> Floats:
     if rest == 0:
         return out
     mean = left_loss - math.log((left + right * math.exp(left_loss - right_loss)) / rest) if left else right_loss
-    _place(out, knots, rest, mean)
+    choices = [_sunk(out, knots, rest, mean), _lifted(out, knots, rest, mean)]
+    return max(choices, key=lambda masses: float(masses @ np.exp(tilt * (knots - knots[-1]))))
+
+
+def _sunk(out: Floats, knots: Floats, mass: float, loss: float) -> Floats:
+    """Put the last group, whose loss is on no knot, to the knot below, and lift what is below it as far as it goes."""
+    out = out.copy()
+    target = max(int(np.searchsorted(knots, loss, side="right")) - 1, 0)
+    surplus = -mass * math.expm1(knots[target] - loss)
+    out[target] += mass
+    deficits = out[:target] * np.expm1(knots[target] - knots[:target])
+    share = _shares(deficits[::-1], surplus)[::-1]
+    out[target] += float(share @ out[:target])
+    out[:target] *= 1 - share
     return out
 
 
-def _place(out: Floats, knots: Floats, mass: float, loss: float) -> None:
-    """Add the last group, whose loss is on no knot: lifted or sunk to one by others, else rounded down."""
-    below = min(max(int(np.searchsorted(knots, loss, side="right")) - 1, 0), knots.size - 3)
-    above = below + 1
-    deficit = mass * math.expm1(knots[above] - loss)
-    surplus = -out[above + 1] * math.expm1(knots[above] - knots[above + 1])
-    if deficit <= _CHEAP * surplus:
-        share = deficit / surplus
-        out[above] += mass + share * out[above + 1]
-        out[above + 1] *= 1 - share
-        return
-    surplus = -mass * math.expm1(knots[below] - loss)
-    out[below] += mass
-    for group in range(below - 1, -1, -1):
-        deficit = out[group] * math.expm1(knots[below] - knots[group])
-        share = min(1.0, surplus / deficit) if deficit > 0 else 0.0
-        out[below] += share * out[group]
-        out[group] *= 1 - share
-        surplus -= share * deficit
-        if surplus <= 0:
-            return
+def _lifted(out: Floats, knots: Floats, mass: float, loss: float) -> Floats:
+    """Put the last group, whose loss is on no knot, to the knot above, and take from what is above that to do so."""
+    target = min(int(np.searchsorted(knots, loss)), knots.size - 1)
+    deficit = mass * math.expm1(knots[target] - loss)
+    surpluses = -out[target + 1 :] * np.expm1(knots[target] - knots[target + 1 :])
+    if surpluses.sum() < deficit:
+        return np.zeros_like(out)
+    out = out.copy()
+    share = _shares(surpluses, deficit)
+    out[target] += mass + float(share @ out[target + 1 :])
+    out[target + 1 :] *= 1 - share
+    return out
+
+
+def _shares(amounts: Floats, wanted: float) -> Floats:
+    """Return which shares of some amounts add up to a wanted one, the first ones first."""
+    left = wanted - np.concatenate([[0.0], np.cumsum(amounts)[:-1]])
+    return np.clip(left, 0.0, amounts) / np.maximum(amounts, 1e-300)

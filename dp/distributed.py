@@ -85,7 +85,8 @@ class NoisySum:
             equivalent.
         clients: n, who may take part.
         least_senders: t, how many vectors are in any sum that is opened, at least: the threshold of the secure sum.
-        colluders: c, how many of them may show others their noise: it counts nothing. c < least_senders.
+        colluders: c, how many of them may show others their noise: it counts nothing. c < least_senders. Take at least
+            1 where senders see what comes of the sum: each knows its own share.
         noise: "discrete-gaussian" or "skellam"; or "xnoise-discrete-gaussian" or "xnoise-skellam", which leave no more
             noise than needed and cost a secret-shared seed for each client that may drop out.
         units: the most units whose vectors one client adds up; a public bound.
@@ -256,6 +257,10 @@ class NoisySum:
                 f"the plan expects up to {plan.corrupted} corrupted clients, noise is promised for {self.colluders}",
             ),
             (plan.wraps or not self.wrap_probability, "this plan's sums must not wrap: set wrap_probability=0"),
+            (
+                not plan.wraps or plan.masking not in {"lattice", "threshold"},
+                "the server of this plan sees integer sums, not sums modulo 2^b: plan with secagg.plan",
+            ),
         ):
             if not condition:
                 raise PlanError(message)

@@ -2,7 +2,7 @@
 
 Every step each client draws a Poisson sample of its own units, adds up their clipped gradients on a grid, and adds its
 share of the noise; a secure sum adds the vectors, and only the sum is released. One noise, as strong as in one place,
-protects every unit of every client against everybody who sees sums, whoever drops out (`dp.distributed`). What cannot
+protects every unit of every client against whoever sees sums, and whoever drops out (`dp.distributed`). What cannot
 be said here cannot go wrong: batches are Poisson samples because `sample` draws them, the divisor is a public constant,
 and the steps of all clients together are the steps of one event.
 
@@ -60,7 +60,8 @@ class DpSgd:
     Args:
         dimension: parameters of the model.
         clients: n, who hold the data.
-        least_senders, colluders: t and c, as in `NoisySum`: t - c shares of the noise are counted.
+        least_senders, colluders: t and c, as in `NoisySum`: t - c shares of the noise are counted. c is at least 1
+            where clients see the model: each knows its own share.
         units: public bound on the units of one client.
         expected_units: public estimate of the units of all clients together: what sums are divided by is q times that,
             whatever is there. A wrong estimate changes the learning rate and nothing else.

@@ -40,18 +40,19 @@ def merge_to_knots(
         no more than those of its inputs.
     """
     target = 0 if step > 0 else knots.size - 1
-    collected, balance = 0.0, 0.0  # balance = step·(P(group) - e^v·Q(group)) <= 0
+    collected, other, balance = 0.0, 0.0, 0.0  # P(group), e^v·Q(group), step·(P(group) - e^v·Q(group)) <= 0
     for j in range(mass.size):
         rest = mass[j]
         while rest > 0.0:
             if collected == 0.0:
                 while step * (loss[j] - knots[target]) >= 0.0 and 0 <= target + step < knots.size:
                     target += step
-                balance = 0.0
+                other, balance = 0.0, 0.0
             part = -step * rest * math.expm1(knots[target] - loss[j])
             if balance + part <= 0.0:
                 balance += part
                 collected += rest
+                other += rest * math.exp(knots[target] - loss[j])
                 break
             share = -balance / part
             out[target] += collected + share * rest
@@ -59,7 +60,9 @@ def merge_to_knots(
             collected = 0.0
     if collected == 0.0:
         return 0.0, 0.0
-    return collected, knots[target] + math.log(collected / (collected - step * balance))
+    if other < collected * 1e-250:  # e^v·Q may have underflowed: the least loss in the group is what is left to say
+        return collected, loss[-1] if step < 0 else loss[0]
+    return collected, knots[target] + math.log(collected / other)
 
 
 @kernel

@@ -15,6 +15,7 @@ resolves, falls back on Rényi DP, and `method` says so.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import fft
 
-from dp.bounds import RDP, Interval, rdp_delta, rdp_epsilon
+from dp.bounds import RDP, Interval, corrected_epsilon, rdp_delta, rdp_epsilon
 from dp.composition import compose
 from dp.conversion import check_delta, check_epsilon
 from dp.discretisation import discretise
@@ -54,6 +55,8 @@ _MOST_POINTS = 1 << 21
 
 _MOST_CELLS = 1 << 20
 """Of all releases together: another 200 MB."""
+
+_MARGIN = 4
 
 _ATTEMPTS = 8
 
@@ -105,15 +108,16 @@ def pld_epsilon(
         return _larger_direction(laws, lambda laws, enough: _epsilon_bounds(laws, delta, accuracy, enough))
 
     try:
-        upper = corrected.epsilon(delta, lambda d: bounds(d)[1]) if corrected.distance else bounds(delta)[1]
+        upper = corrected_epsilon(corrected, delta, lambda d: bounds(d)[1]) if corrected.distance else bounds(delta)[1]
     except TooManyNodesError:
         method = f"{RDP}: PLD would need more memory than allowed"
         return rdp_epsilon(event, delta, neighboring_relation=relation, method=method)
     found = Interval(bounds(delta)[0] if method == PLD else 0.0, upper, method)
     if method == PLD and upper - found.lower > accuracy * max(upper, _FLOOR) * 2:
         method = f"{RDP}: PLD is wider in the memory allowed"
-        rdp = rdp_epsilon(event, delta, neighboring_relation=relation, method=method)
-        return replace(rdp, lower=found.lower) if rdp.upper < upper else found
+        with suppress(UnsupportedEventError):
+            rdp = rdp_epsilon(event, delta, neighboring_relation=relation, method=method)
+            return replace(rdp, lower=found.lower) if rdp.upper < upper else found
     return found
 
 
@@ -178,15 +182,16 @@ def pld_delta(
         return _larger_direction(laws, lambda laws, enough: _delta_bounds(laws, epsilon, accuracy, enough))
 
     try:
-        upper = corrected.delta(epsilon, lambda e: bounds(e)[1])
+        upper = corrected.delta(epsilon, lambda e: bounds(e)[1]) if corrected.distance else bounds(epsilon)[1]
     except TooManyNodesError:
         method = f"{RDP}: PLD would need more memory than allowed"
         return rdp_delta(event, epsilon, neighboring_relation=relation, method=method)
     found = Interval(bounds(epsilon)[0] if method == PLD else 0.0, upper, method)
     if method == PLD and upper - found.lower > 2 * accuracy * upper:
         method = f"{RDP}: PLD is wider in the memory allowed"
-        rdp = rdp_delta(event, epsilon, neighboring_relation=relation, method=method)
-        return replace(rdp, lower=found.lower) if rdp.upper < upper else found
+        with suppress(UnsupportedEventError):
+            rdp = rdp_delta(event, epsilon, neighboring_relation=relation, method=method)
+            return replace(rdp, lower=found.lower) if rdp.upper < upper else found
     return found
 
 
@@ -292,7 +297,7 @@ def _refine(
         if best[1] == math.inf and high - low > MANY * math.sqrt(allowed):
             allowed *= _FIRST
         try:
-            grid = saddle.grid(allowed, (high - low) / _MOST_POINTS, *target)
+            grid = saddle.grid(allowed, (high - low) / _MOST_POINTS, *target, tilt + escape[1])
             above, below, shift = _discretise(saddle, grid)
         except TooManyNodesError:
             if best[1] < math.inf:
@@ -306,8 +311,8 @@ def _refine(
                 parts,
                 tilt=tilt,
                 spacing=spacing,
-                first=math.floor((low - offset) / spacing),
-                size=fft.next_fast_len(max(64, math.ceil((high - low) / spacing) + 2), real=True),
+                first=math.floor((low - offset) / spacing) - _MARGIN,
+                size=fft.next_fast_len(max(64, math.ceil((high - low) / spacing) + 2 * _MARGIN), real=True),
                 escape=escape,
             )
             for parts in (above, below)
@@ -330,7 +335,9 @@ def _discretise(saddle: Saddle, grid: Grid) -> tuple[list[Part], list[Part], flo
         raise TooManyNodesError
     above, below, shift = [], [], 0.0
     for (count, law), knots, offset in zip(saddle.laws, grid.knots, grid.offsets, strict=True):
-        up, down, error = discretise(law, count, knots, offset=offset, spacing=grid.spacing, log_tail=saddle.log_tail)
+        up, down, error = discretise(
+            law, count, knots, offset=offset, spacing=grid.spacing, log_tail=saddle.log_tail, tilt=saddle.tilt
+        )
         above.append(up)
         below.append(down)
         shift += count * (error + 2.0**-50 * abs(offset))

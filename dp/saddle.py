@@ -42,6 +42,9 @@ _LEAST_NOISE = 1e-5
 
 _TRIES = 40
 
+_FAR = 1 / 32
+"""What a cell may add to the log of a Chernoff bound."""
+
 _MOST_CELLS = 1 << 18
 """Of one size in one release: their nodes take about 50 MB."""
 
@@ -137,7 +140,7 @@ class Saddle:
         low, below = max(((here + target - self.moments(tilt - t)[0]) / t, t) for t in steps)
         return Window(tilt, min(low, epsilon), max(high, epsilon), (float(below), float(above)))
 
-    def grid(self, allowed: float, finest: float, log_delta: float, epsilon: float) -> Grid:
+    def grid(self, allowed: float, finest: float, log_delta: float, epsilon: float, escape: float) -> Grid:
         """Choose a grid and knots with mean squared width of the cells, weighed by tilted mass, about `allowed`.
 
         Args:
@@ -145,6 +148,7 @@ class Saddle:
             finest: the grid is not finer than that.
             log_delta: log of the δ, and
             epsilon: the ε, at which the law is wanted.
+            escape: a tilt at which the tail must stay about what it is, for the sake of a Chernoff bound.
         """
         spacing = min(_COARSEST, max(finest, 2 * math.sqrt(allowed)))
         threshold = allowed / 32
@@ -158,6 +162,7 @@ class Saddle:
                     log_delta=log_delta,
                     epsilon=epsilon,
                     log_chernoff=log_chernoff,
+                    escape=escape,
                 )
                 for point in self.points
             ]
@@ -249,7 +254,15 @@ class _Points:
         return mean - spacing * math.floor(mean / spacing)
 
     def knots(
-        self, tilt: float, spacing: float, threshold: float, *, log_delta: float, epsilon: float, log_chernoff: float
+        self,
+        tilt: float,
+        spacing: float,
+        threshold: float,
+        *,
+        log_delta: float,
+        epsilon: float,
+        log_chernoff: float,
+        escape: float,
     ) -> tuple[Integers, float, float, float]:
         """Halve cells until each costs at most a threshold, or has the width of the grid.
 
@@ -265,6 +278,7 @@ class _Points:
         first = math.floor((self.loss[0] - offset) / spacing) - 1
         last = math.ceil((self.loss[-1] - offset) / spacing) + 1
         log_total = self.moments(tilt)[0] / self.count
+        log_escape = self.moments(escape)[0] / self.count
         log_tilted = self._log_mass + tilt * self.loss - log_total
         tilted = self._at_least(np.exp(log_tilted))
         alone = np.minimum(self._log_mass - log_delta, log_tilted + log_chernoff)
@@ -277,14 +291,16 @@ class _Points:
         while start.size:
             width = spacing * length
             edges = offset + spacing * np.stack([start, start + length])
-            lifted = self._cells(self._above, edges) * np.exp(np.minimum(tilt * edges[1] - log_total, 700.0))
+            here = self._cells(self._above, edges)
+            lifted = here * np.exp(np.minimum(tilt * edges[1] - log_total, 700.0))
+            far = here * np.exp(np.minimum(escape * edges[1] - log_escape, 600.0)) * min(1.0, escape * width) ** 2
             cost = np.maximum(
                 (self._cells(tilted, edges) + self._cells(jumps, edges)) * width**2,
                 lifted * min(width, 1 / tilt if tilt else width) ** 2,
             )
             if start.size > _MOST_CELLS:
                 raise TooManyNodesError
-            split = cost > threshold if length > 1 else np.zeros(start.size, dtype=bool)
+            split = (cost > threshold) | (self.count * far > _FAR) if length > 1 else np.zeros(start.size, dtype=bool)
             stuck = float(cost.sum()) if length == 1 else 0.0
             knots += [start[~split], start[~split] + length]
             total += float(cost[~split].sum())

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_budget", "privacy_record", "spending", "statement", "write_receipt"]
 
+_MOST_PURPOSE = 200
 NOT_COVERED = (
     "this page: accuracy, loss and ROC of every hospital's own test patients, and one true gradient",
     "the counts of test patients per label and score bin behind the pooled ROC: an exact sum",
+    "how many patients each hospital trains on and tests with",
+    "which of its patients a hospital trains on: ε compares training sets, after the split from the test patients",
     "who took part in which step, and that a round failed",
     "the choice of clip norm, sampling, steps and learning rate, made by somebody who had seen this data set",
 )
@@ -96,7 +99,7 @@ def spending(federation: Federation, purpose: str) -> Iterator[None]:
     from dp.budget import Budget  # noqa: PLC0415
 
     _, privacy = _private(federation)
-    with Budget.open(Path(config.budget)).reserve(privacy.event, purpose=purpose) as reservation:
+    with Budget.open(Path(config.budget)).reserve(privacy.event, purpose=purpose[:_MOST_PURPOSE]) as reservation:
         reservation.spend()
         yield
 

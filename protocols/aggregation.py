@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AGGREGATIONS", "Aggregation", "AggregationName", "plan_of", "vanishing"]
 
-AggregationName: TypeAlias = Literal["masking", "lattice", "ckks", "plain"]
+AggregationName: TypeAlias = Literal["masking", "lattice", "threshold", "ckks", "plain"]
 
 CORRUPTED = 0.25
 """Share of the institutions that may side with the server where nothing else is said; CKKS bears none."""
@@ -59,6 +59,14 @@ AGGREGATIONS: dict[str, Aggregation] = {
         "short secret, if Ring-LWE is hard; the server opens the sum of these secrets only.",
         server_saw=f"who took part and who vanished; every ciphertext; the sum of the short secrets; {_SUMS}",
         others_saw=_SHARES,
+    ),
+    "threshold": Aggregation(
+        secure=True,
+        travels="encrypted under a key that no hospital holds alone",
+        on_the_wire="Shown are the first bits of the ciphertext. The key was set up once, in shares: whoever wants to "
+        "open one needs as many hospitals as the threshold.",
+        server_saw=f"who took part and who vanished; every ciphertext; partial decryptions of the sum; {_SUMS}",
+        others_saw="the model of every round; public keys; shares of everybody's secret, too few to open anything",
     ),
     "ckks": Aggregation(
         secure=True,

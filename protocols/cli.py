@@ -19,6 +19,7 @@ class AggregationChoice(StrEnum):
 
     masking = "masking"
     lattice = "lattice"
+    threshold = "threshold"
     ckks = "ckks"
     plain = "plain"
 
@@ -31,8 +32,8 @@ def train(
     aggregation: Annotated[
         AggregationChoice | None,
         typer.Option(
-            help="masking, lattice: only sums are seen. ckks: encrypted under a key that every hospital holds, and "
-            "any of them can betray. plain: the server sees every update."
+            help="masking, lattice, threshold: only sums are seen. ckks: encrypted under a key that every hospital "
+            "holds, and any of them can betray. plain: the server sees every update."
         ),
     ] = None,
     drop: Annotated[

@@ -62,8 +62,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         rounds: of federated training.
         local_steps, batch_size, learning_rate: of each institution's SGD in a round.
         server_optimizer, server_learning_rate: what the server does with the mean update.
-        aggregation: "masking" or "lattice" (secure), "ckks" (encrypted under a key that all institutions share), or
-            "plain" (the server sees every update).
+        aggregation: "masking", "lattice" or "threshold" (secure), "ckks" (encrypted under a key that all institutions
+            share), or "plain" (the server sees every update).
         clip, bits: bound and resolution of a coordinate of an update.
         max_weight: public bound on an institution's number of patients.
         dropout, corrupted: shares of the institutions that may vanish, or side with the server; of the latter a quarter

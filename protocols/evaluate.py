@@ -99,7 +99,12 @@ def roc_of_counts(counts: NDArray[np.uint64]) -> Roc:
 
 
 def secure_pooled_roc(
-    engine: MemoryEngine, evaluations: Mapping[str, Evaluation], *, aggregation: AggregationName, max_weight: int
+    engine: MemoryEngine,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    aggregation: AggregationName,
+    max_weight: int,
+    corrupted: float | None = None,
 ) -> Roc:
     """Compute the curve over all institutions' test patients from the secure sum of their counts.
 
@@ -107,13 +112,14 @@ def secure_pooled_roc(
         engine: carries the messages.
         evaluations: site -> its own evaluation; only counts leave it.
         aggregation: how they are summed.
+        corrupted: share of them that may side with the server, as in `plan_of`.
         max_weight: public bound on an institution's number of patients.
     Raises:
         ThresholdError: too few institutions remain.
         EncodingError: an institution has more patients than the bound.
     """
     codec = secagg.Counts(dimension=2 * BINS, maximum=max_weight, clients=len(evaluations))
-    plan = plan_of(codec, aggregation, dropout=0.0)
+    plan = plan_of(codec, aggregation, dropout=0.0, corrupted=corrupted)
     made = {site: partial(_encoded_counts, codec, evaluation) for site, evaluation in evaluations.items()}
     return roc_of_counts(codec.decode(engine.sum(plan, made, dropouts={})))
 

@@ -11,6 +11,7 @@ import torch
 
 import secagg
 from protocols.engines.memory import MemoryEngine
+from protocols.errors import TrainingError
 from protocols.fedavg import RoundResult, fedavg
 from protocols.institution import Institution, LocalUpdate
 from protocols.models import make_model
@@ -138,7 +139,11 @@ class Federation:
 
         def local(institution: Institution, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
             start = time.perf_counter()
+            if not np.isfinite(parameters).all():
+                msg = "the model is no longer finite"
+                raise TrainingError(msg)
             rows = institution.gradients(parameters, privacy.sample(len(institution.data.train_y)))
+            rows[~np.isfinite(rows).all(axis=1)] = 0.0  # one patient must not be able to stop the run
             self.training_seconds.append(time.perf_counter() - start)
             self.updates[institution.name] = LocalUpdate(-rows.sum(axis=0) / privacy.divisor, 0)
             return rows

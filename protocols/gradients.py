@@ -30,5 +30,5 @@ def per_patient_gradients(model: torch.nn.Module, x: torch.Tensor, y: torch.Tens
         return torch.nn.functional.binary_cross_entropy_with_logits(logit, label)
 
     rows = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
-    flat = torch.cat([rows[name].reshape(len(x), -1) for name in model.state_dict()], dim=1)
+    flat = torch.cat([rows[name].flatten(1) for name in model.state_dict()], dim=1)
     return flat.double().numpy()

@@ -88,6 +88,8 @@ class PrivateMean:
 def plan_privacy(config: TrainConfig, privacy: PrivacyConfig, *, dimension: int, task: Task) -> PrivateMean:
     """Choose noise and secure sum together.
 
+    Every institution sees every model and knows its own noise: at least one share counts nothing, its own.
+
     Args:
         config: of the run: how sums are made.
         privacy: target, clip, sampling and steps.
@@ -114,14 +116,14 @@ def plan_privacy(config: TrainConfig, privacy: PrivacyConfig, *, dimension: int,
             dimension=dimension,
             clients=sites,
             least_senders=shape.least_survivors,
-            colluders=shape.corrupted,
+            colluders=max(1, shape.corrupted),
             units=config.max_weight,
             expected_units=task.expected_patients,
             sampling_probability=privacy.sampling_probability,
             steps=privacy.steps,
             clip_norm=privacy.clip_norm,
             copies=privacy.copies,
-            wrap_probability=0.0 if config.aggregation == "lattice" else 2.0**-40,
+            wrap_probability=0.0 if config.aggregation in {"lattice", "threshold"} else 2.0**-40,
         )
     except (PrivacyError, ValueError) as error:
         msg = f"dp: {error}"

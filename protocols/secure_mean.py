@@ -56,7 +56,7 @@ class SecureMean:
         clip: bound on every coordinate of an update.
         bits: resolution of a coordinate.
         max_weight: public bound on an institution's number of patients.
-        aggregation: "masking", "lattice", "ckks" or "plain".
+        aggregation: "masking", "lattice", "threshold", "ckks" or "plain".
         dropout, corrupted: shares of the sites, as in `plan_of`.
 
     Raises:

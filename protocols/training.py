@@ -141,7 +141,8 @@ def run(
                 news(f"round {result.number} of {config.rounds}")
             _note_curves(record, federation, result.parameters)
             news("curves drawn")
-            compare(record, task, news)
+            if config.dp is None:  # every other training would be one more look at the patients
+                compare(record, task, news)
         record.status = "finished"
     except KeyboardInterrupt:
         record.status = "interrupted"
@@ -192,7 +193,11 @@ def _note_curves(record: RunRecord, federation: Federation, parameters: NDArray[
         if roc is not None:
             record.curves.append(_curve(site.data.title, roc))
     pooled = secure_pooled_roc(
-        federation.engine, evaluations, aggregation=config.aggregation, max_weight=config.max_weight
+        federation.engine,
+        evaluations,
+        aggregation=config.aggregation,
+        max_weight=config.max_weight,
+        corrupted=config.corrupted,
     )
     how = "from securely summed counts" if config.aggregation != "plain" else "from counts sent in clear"
     record.curves.append(_curve(f"All hospitals, {how}", pooled, bins=BINS))

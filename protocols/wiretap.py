@@ -10,6 +10,8 @@ from secagg.encoding.packing import add_packed, packed_bytes, reduce, word_dtype
 from secagg.homomorphic.ckks_parameters import FINGERPRINT_BYTES
 from secagg.homomorphic.ckks_ring import SEED_BYTES
 from secagg.homomorphic.ckks_rounds import EncryptedUpload
+from secagg.homomorphic.threshold import FINGERPRINT_BYTES as LED
+from secagg.homomorphic.threshold_rounds import ThresholdUpload
 from secagg.masking.messages import MaskedInput
 from secagg.plain import Upload
 from secagg.wire import decode
@@ -64,6 +66,8 @@ def _carrier(plan: Plan) -> tuple[str, type[VectorMessage], int]:
     """Name the protocol round and the message that carry the vector, and where in it the vector begins."""
     if plan.masking == "plain":
         return "upload", Upload, 0
+    if plan.masking == "threshold":
+        return "upload", ThresholdUpload, LED
     if plan.masking == "ckks":
         return "upload", EncryptedUpload, FINGERPRINT_BYTES + SEED_BYTES
     return "masked_input", MaskedInput, packed_bytes(*plan.masked) if plan.lattice is not None else 0

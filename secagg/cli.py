@@ -60,6 +60,7 @@ class MaskingChoice(StrEnum):
     masking = "masking"
     lattice = "lattice"
     auto = "auto"
+    threshold = "threshold"
     ckks = "ckks"
     plain = "plain"
 
@@ -120,7 +121,8 @@ def sum_command(
         MaskingChoice,
         typer.Option(
             help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
-            "the clients; auto of these two; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
+            "the clients; auto of these two; by a threshold key that nobody holds, for up to 100 clients and many "
+            "rounds; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
         ),
     ] = MaskingChoice.masking,
     server: Annotated[

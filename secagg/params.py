@@ -46,9 +46,10 @@ LEAST_PRIVACY_BITS = 40
 ClientId: TypeAlias = int | str
 """How callers name a client: a number (Flower node id) or a name (hospital)."""
 
-Masking: TypeAlias = Literal["masking", "lattice", "ckks", "plain"]
+Masking: TypeAlias = Literal["masking", "lattice", "threshold", "ckks", "plain"]
 """How vectors are hidden: by masks as long as they are; by lattice masks, whose short secrets are summed under those;
-under a CKKS key that every client holds; or not at all (the baseline to compare with)."""
+under a lattice key that nobody holds, set up once for many rounds; under a CKKS key that every client holds; or not at
+all (the baseline to compare with)."""
 
 ServerModel: TypeAlias = Literal["semi-honest", "malicious"]
 """What the server is trusted with: to follow the protocol, or nothing but to carry messages."""
@@ -116,11 +117,11 @@ class Plan:
         threshold: t, shares needed to rebuild a secret. A secret has degree + 1 holders: its owner's neighbours and
             the owner.
         degree: neighbours each; clients - 1 is the complete graph.
-        masking: "masking", "lattice", "ckks" or "plain".
+        masking: "masking", "lattice", "threshold", "ckks" or "plain".
         server: "semi-honest" (it follows the protocol), or "malicious" (it may do anything; needs identities).
         lattice: ring and packing of lattice masks; None for other maskings.
-        signed_length: coordinates, the first ones, that may be negative. Lattice masks need to know where their digits
-            have room for sums that do not wrap only.
+        signed_length: coordinates, the first ones, that may be negative. Lattices need to know where their digits have
+            room for sums that do not wrap only.
         encoding: digest of the encoding.
         dropouts: how many clients may vanish, at random, within `failure_bits`. On a sparse graph a round with more of
             them is refused, since `privacy_bits` would no longer hold.
@@ -193,6 +194,10 @@ class Plan:
             raise PlanError(msg)
         if self.masking not in {"plain", "ckks"}:
             self._check_masking()
+        if self.masking == "threshold":
+            from secagg.homomorphic.threshold_parameters import ThresholdParameters  # noqa: PLC0415 -- it knows plans
+
+            ThresholdParameters.of(self)
         self._check_lattice()
 
     def _check_lattice(self) -> None:
@@ -300,7 +305,13 @@ class Plan:
 
     @property
     def wraps(self) -> bool:
-        """Whether sums may wrap modulo 2^modulus_bits: always, but under lattice masks made for sums that do not."""
+        """Whether sums may wrap modulo 2^modulus_bits: always, but where lattice digits are for sums that do not.
+
+        Where they may on a lattice (plans made by hand, for bare vectors), the server sees the integer sum of the
+        coordinates as they are, in [0, 2^modulus_bits), not only what is left of it modulo 2^modulus_bits.
+        """
+        if self.masking == "threshold":
+            return not self.encoding
         return self.lattice is None or self.lattice.digit_bits > self.modulus_bits
 
     @property
@@ -328,6 +339,7 @@ class Plan:
             *([] if self.key_agreement == "x25519" else [self.key_agreement]),  # last, so that older digests stand
             *([] if self.lattice is None else [self.signed_length, *_fields_of(self.lattice)]),
             *([self.extras] if self.extras else []),
+            *([self.signed_length] if self.masking == "threshold" else []),
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()
 

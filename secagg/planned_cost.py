@@ -4,7 +4,8 @@
 `secagg.wire.encode` on messages with dummy content. Long content is cut to where MessagePack's header stops growing,
 and the rest is added as a number, so that no vector is ever made.
 
-The round is one in which nobody drops out, of a session with a 16-byte id (`new_session`) and a round number below 128:
+The set-up of a threshold key, once for many rounds, is not counted. The round is one in which nobody drops out, of a
+session with a 16-byte id (`new_session`) and a round number below 128:
 a higher number adds up to 8 bytes to the invitation; a model named in `Setup` adds 32 bytes to what a client sends.
 With hybrid keys on a sparse graph, the headers of three fields are those of a client in the middle: who has more or
 fewer neighbours of a higher position differs by up to 3 bytes each, either way, and the graph is drawn with the round.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from secagg.encoding.packing import word_dtype
 from secagg.errors import PlanError
 from secagg.homomorphic.ckks_rounds import DecryptedSum, EncryptedSum, EncryptedUpload
+from secagg.homomorphic.threshold_rounds import PartialDecryption, ThresholdUpload
 from secagg.masking.messages import (
     AdvertiseKeys,
     ConsistencyCheck,
@@ -145,9 +147,13 @@ def cost_of(plan: Plan, *, dimension: int | None = None) -> PlanCost:
     if type(d) is not int or not 1 <= d <= plan.length:
         msg = f"dimension must be an integer in [1, {plan.length}], the plan's length, got {d!r}"
         raise PlanError(msg)
-    frames = _frames(plan)
+    frames = _frames(plan) if plan.masking in {"masking", "lattice"} else _upload_frames(plan)
     steps = tuple(
-        PlannedStep(step=step, bytes_down=_mean_bytes(down, plan), bytes_up=_mean_bytes(up, plan))
+        PlannedStep(
+            step=step,
+            bytes_down=_mean_bytes(down, plan) * _asked(step, plan),
+            bytes_up=_mean_bytes(up, plan) * _asked(step, plan),
+        )
         for step, (down, up) in ((step, frames[step]) for step in steps_of(plan.masking, plan.server))
     )
     bytes_up, bytes_down = sum(step.bytes_up for step in steps), sum(step.bytes_down for step in steps)
@@ -184,8 +190,6 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     deal, dealt = encapsulated_bytes(plan, k, 0), mask_entry_bytes(plan)
     envelope = envelope_bytes(plan, 1) - envelope_bytes(plan, 0)
     return {
-        "upload": (invitation, _whole(EncryptedUpload if plan.masking == "ckks" else Upload, plan)),
-        "decrypt": (_whole(EncryptedSum, plan), _whole(DecryptedSum, plan)),
         "advertise_keys": (invitation, _Frame(AdvertiseKeys, (key_bytes(plan), key_bytes(plan), signature, 0))),
         "share_keys": (
             _Frame(PeerKeys, (bitmap, keys * k, proof_bytes(plan))),
@@ -205,6 +209,30 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
             _Frame(UnmaskShares, (revealed * (k + 1),)),
         ),
     }
+
+
+def _upload_frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
+    """The same where a vector takes one upload."""
+    invitation = _Frame(_invitation, (SESSION_BYTES[0], DIGEST_BYTES, DIGEST_BYTES))
+    if plan.masking == "plain":
+        return {"upload": (invitation, _whole(Upload, plan))}
+    if plan.masking == "ckks":
+        return {
+            "upload": (invitation, _whole(EncryptedUpload, plan)),
+            "decrypt": (_whole(EncryptedSum, plan), _whole(DecryptedSum, plan)),
+        }
+    survivors, signature = _Frame(Survivors, (told_bytes(plan),)), signature_bytes(plan)
+    agreed = _Frame(PeerSignatures, (bitmap_bytes(plan.clients - 1), signature * (plan.threshold - 1)))
+    return {
+        "upload": (invitation, _whole(ThresholdUpload, plan)),
+        "consistency_check": (survivors, _Frame(ConsistencyCheck, (signature,))),
+        "decrypt": (agreed if plan.server == "malicious" else survivors, _whole(PartialDecryption, plan)),
+    }
+
+
+def _asked(step: str, plan: Plan) -> float:
+    """Which share of the clients a step asks: of a threshold key's holders, those who decrypt."""
+    return plan.threshold / plan.clients if (plan.masking, step) == ("threshold", "decrypt") else 1.0
 
 
 def _whole(message: type[VectorMessage], plan: Plan) -> _Frame:

@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from secagg.errors import PlanError
+from secagg.homomorphic.threshold_parameters import ThresholdParameters
 from secagg.lattice.parameters import choose
 from secagg.odds import GRINDING_BITS, log2_sum, sparse_odds, threshold_for
 from secagg.params import LEAST_PRIVACY_BITS, Plan
@@ -75,6 +76,7 @@ def plan(
         graph: "complete", "sparse" (random k-regular), or "auto": sparse above 50 clients if it halves the work.
         masking: "masking"; "lattice", whose work on long vectors does not grow with the number of clients, for a few
             bytes more; "auto", which takes the lattice where a masked vector is longer than 16 of its secrets;
+            "threshold", under a lattice key that nobody holds, set up once for many rounds of up to 100 clients;
             "ckks", under one key that all clients hold, which any of them can give to the server: only with
             `corrupted=0`; or "plain" for the unprotected baseline.
         post_quantum: with lattice masks, 128 bits of security by table against quantum attacks too, not only against
@@ -128,9 +130,9 @@ def plan(
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
     if masking == "ckks":
         return _complete(shape | {"masking": "ckks"})
-    if masking != "masking":
-        asked = True if key_agreement != "x25519" and post_quantum is None else post_quantum
-        shape |= _lattice(codec, optional=masking == "auto", post_quantum=asked)
+    asked = True if key_agreement != "x25519" and post_quantum is None else post_quantum
+    shape |= _hidden(codec, masking, post_quantum=asked)
+    graph = "complete" if masking == "threshold" else graph
     honest = n - shape["corrupted"] - shape["dropouts"]
     if honest < _FEWEST_HONEST:
         msg = (
@@ -165,7 +167,7 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
     Args:
         rounds: for how many rounds its odds are added up.
     Returns: sentences by subject: graph, threshold, privacy, failure, cohort, modulus, keys, and extras and lattice if
-        there are any; for "ckks" and "plain" those that apply.
+        there are any, key for "threshold"; for "ckks" and "plain" those that apply.
     Raises:
         PlanError: rounds is not an integer of at least 1.
     """
@@ -196,6 +198,8 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
             f"{plan.extras} extra secrets of each client ride on its shares: with k dropouts number k of every "
             f"survivor opens, with {plan.extras} none, and with more the round ends"
         )
+    if plan.masking == "threshold":
+        why["key"] = _explain_key(ThresholdParameters.of(plan), plan)
     if plan.lattice is not None:
         ring = plan.lattice
         quantum = f"{ring.quantum_bits} bits" if ring.quantum_bits else "below 128 bits"
@@ -206,6 +210,15 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
             f"2^-{ring.failure_bits:.0f}"
         )
     return why
+
+
+def _explain_key(key: ThresholdParameters, plan: Plan) -> str:
+    return (
+        f"N = {key.degree}, log2 q = {key.log2_modulus:.1f}, {key.digits} coordinates in a coefficient: "
+        f"{key.classical_bits} bits of security by table; upload {key.expansion(plan.modulus_bits):.3f} × the packed "
+        f"vector. All {plan.clients} clients set it up together; it serves {key.rounds} rounds. {plan.threshold} of "
+        "the survivors decrypt: if one of them vanishes then, the round is lost"
+    )
 
 
 def _explain_graph(plan: Plan, rounds: int) -> dict[str, str]:
@@ -266,7 +279,7 @@ def _check_extras(extras: int, dropouts: int) -> None:
 def _check_choices(graph: str, masking: str, server: str, key_agreement: str) -> None:
     for name, value, choices in (
         ("graph", graph, ("auto", "complete", "sparse")),
-        ("masking", masking, ("masking", "lattice", "auto", "ckks", "plain")),
+        ("masking", masking, ("masking", "lattice", "auto", "threshold", "ckks", "plain")),
         ("server", server, ("semi-honest", "malicious")),
         ("key_agreement", key_agreement, ("x25519", "x25519+ml-kem-768")),
     ):
@@ -284,8 +297,13 @@ def _check_odds(fewest_bits: int, rounds: int) -> None:
         raise PlanError(msg)
 
 
-def _lattice(codec: Codec, *, optional: bool, post_quantum: bool | None) -> dict[str, Any]:
+def _hidden(codec: Codec, masking: str, *, post_quantum: bool | None) -> dict[str, Any]:
     """Choose ring and packing; nothing where masks as long as the vector do as well."""
+    optional = masking == "auto"
+    if masking == "masking":
+        return {}
+    if masking == "threshold":
+        return {"masking": "threshold", "signed_length": codec.signed_length}
     chosen = partial(choose, length=codec.length, digit_bits=codec.modulus_bits, clients=codec.clients)
     try:
         ring = chosen(post_quantum=bool(post_quantum))

@@ -140,7 +140,7 @@ class Policy:
         if self.plan_digest is not None and plan.digest != self.plan_digest:
             raise PolicyError(rule="plan_digest", asked=plan.digest, allowed=self.plan_digest)
         if self.require_masking and plan.masking in {"plain", "ckks"}:
-            raise PolicyError(rule="require_masking", asked=plan.masking, allowed="masking or lattice")
+            raise PolicyError(rule="require_masking", asked=plan.masking, allowed="masking, lattice or threshold")
         if self.require_identities and plan.server != "malicious":
             raise PolicyError(rule="require_identities", asked=plan.server, allowed="malicious")
         _at_least("min_clients", len(setup.roster), self.min_clients)

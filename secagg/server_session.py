@@ -16,13 +16,14 @@ from secagg.errors import (
 )
 from secagg.one_call import OneCallAtATime
 from secagg.rounds import Outcome, Total
-from secagg.transitions import protocol_of
+from secagg.transitions import KEYED, protocol_of
 from secagg.wire import decode_awaited, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from secagg.homomorphic.ckks_parameters import CkksContext
+    from secagg.homomorphic.threshold import ThresholdContext
     from secagg.params import ClientId
     from secagg.setups import Setup
     from secagg.wire import Message
@@ -38,19 +39,22 @@ class Server(OneCallAtATime):
 
     Args:
         setup: what was agreed; equal at every party.
-        context: the public side of the clients' key, for sums under CKKS; None for others.
+        context: the public side of the clients' key, for sums under CKKS or a threshold key; None for others.
+        key_setup: set a threshold key up instead; the bytes of its `ThresholdContext` are then the total's vector.
 
     Raises:
         PlanError: no context where one is needed, or one for other sums.
     """
 
-    def __init__(self, setup: Setup, *, context: CkksContext | None = None) -> None:
+    def __init__(
+        self, setup: Setup, *, context: CkksContext | ThresholdContext | None = None, key_setup: bool = False
+    ) -> None:
         super().__init__()
-        if context is not None and setup.plan.masking != "ckks":
-            msg = f"this plan's masking is {setup.plan.masking!r} and would not use a CKKS context"
+        if context is not None and (setup.plan.masking not in KEYED or key_setup):
+            msg = f"a round whose masking is {setup.plan.masking!r} would not use the context of a key"
             raise PlanError(msg)
         self._setup = setup
-        self._steps = protocol_of(setup.plan.masking, setup.plan.server).server
+        self._steps = protocol_of(setup.plan.masking, setup.plan.server, key_setup=key_setup).server
         begin = next(iter(self._steps))
         self._state: Any = begin(setup) if context is None else begin(setup, context)
         self._inbox: dict[int, Message | None] = {}

@@ -36,7 +36,7 @@ from secagg.errors import (
 from secagg.masking.extras import check_given, made
 from secagg.one_call import OneCallAtATime
 from secagg.primitives.keys import KEY_BYTES, derive_key
-from secagg.transitions import protocol_of
+from secagg.transitions import KEYED, protocol_of
 from secagg.wire import decode_awaited, encode
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from secagg.history import History
     from secagg.homomorphic.ckks import CkksKeys
+    from secagg.homomorphic.threshold import ThresholdKey
+    from secagg.homomorphic.threshold_setup import Keep
     from secagg.identity import Identity
     from secagg.journal import Journal
     from secagg.masking.extras import Extras
@@ -81,11 +83,13 @@ class Client(OneCallAtATime):
         contribution: the encoded vector, or a callable that makes it in round masked_input. Not looked at any more once
             a journal holds the masked input.
         identity: this client's, whose public key the roster pins; where the server is assumed honest, none.
-        keys: the key that this consortium's clients share, for sums under CKKS; None for others.
+        keys: this client's: the one that all share, for sums under CKKS, or its own part of a threshold key.
         extras: where the plan has clients share extra secrets, these: fresh and uniform, 32 bytes each; or a callable
             that makes them of 32 secret bytes, before the contribution is asked for. The bytes are derived from this
             client's master secret: on resuming from a journal they are the same, while a sequence is handed in again,
             the same as before.
+        key_setup: take part in the set-up of a threshold key instead of in a sum. `contribution` is then a callable
+            that keeps the finished `ThresholdKey`, before it is confirmed.
         policy: what this client refuses, here and before it reveals anything; None refuses nothing.
         codec: what it encodes with, for the policy.
         history: what it remembers, for the policy: the newest there is, also on resuming.
@@ -104,11 +108,12 @@ class Client(OneCallAtATime):
         self,
         setup: Setup,
         client_id: ClientId,
-        contribution: Contribution,
+        contribution: Contribution | Keep,
         *,
         identity: Identity | None = None,
-        keys: CkksKeys | None = None,
+        keys: CkksKeys | ThresholdKey | None = None,
         extras: Extras | None = None,
+        key_setup: bool = False,
         policy: Policy | None = None,
         codec: Codec | None = None,
         history: History | None = None,
@@ -120,7 +125,7 @@ class Client(OneCallAtATime):
             raise KeyError(msg)
         self._setup = setup
         self._position = setup.position(client_id)
-        self._steps = protocol_of(setup.plan.masking, setup.plan.server).client
+        self._steps = protocol_of(setup.plan.masking, setup.plan.server, key_setup=key_setup).client
         self._journal = journal
         self._aborted = False
         self._policy, self._history = policy, history
@@ -131,7 +136,7 @@ class Client(OneCallAtATime):
             self._history = history.with_round(setup)
         _check_identity(setup, self._position, identity)
         check_given(setup.plan, extras)
-        begin = _begin(setup, next(iter(self._steps)), keys)
+        begin = _begin(setup, next(iter(self._steps)), keys, key_setup=key_setup)
         if journal is None:
             self._memory = _Memory(os.urandom(KEY_BYTES))
             self._state: Any = begin(setup, self._position, contribution, identity)
@@ -237,7 +242,7 @@ class Client(OneCallAtATime):
             secret = derive_key(self._memory.master, tags.EXTRA_SECRET, self._setup.digest)
             self._state = replace(self._state, extras=made(self._setup.plan, extras, secret))
 
-    def _resume(self, contribution: Contribution, extras: Extras | None, journal: Journal) -> None:
+    def _resume(self, contribution: Contribution | Keep, extras: Extras | None, journal: Journal) -> None:
         """Walk the table over the requests of a journal, and hand over the contribution if it is still to be used."""
         progress = journal.begin(self._setup, self._position)
         self._memory = _Memory(progress.master, *progress.finished)
@@ -271,11 +276,12 @@ class Client(OneCallAtATime):
         return f"<secagg.Client {self._setup.roster[self._position]!r} {waiting}>"
 
 
-def _begin(setup: Setup, state: type, keys: CkksKeys | None) -> Callable[..., Any]:
-    if setup.plan.masking == "ckks":
+def _begin(setup: Setup, state: type, keys: CkksKeys | ThresholdKey | None, *, key_setup: bool) -> Callable[..., Any]:
+    masking = setup.plan.masking
+    if masking in KEYED and not key_setup:
         return partial(state, keys=keys)
     if keys is not None:
-        msg = f"this plan's masking is {setup.plan.masking!r} and would not use a CKKS key: make it with masking='ckks'"
+        msg = f"a round whose masking is {masking!r}{' sets a key up and' * key_setup} would not use a key"
         raise PlanError(msg)
     return state
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
-from secagg.identity import Identity
 from secagg.server_session import Server
 from secagg.session import Client
 from secagg.setups import Setup, new_session
+from secagg.simulated_keys import make_keys, pinned
 from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 
     from secagg.encoding.fixed_point import Encoded
     from secagg.encoding.packing import Words
-    from secagg.homomorphic.ckks import CkksKeys
     from secagg.masking.extras import Extras
     from secagg.params import ClientId, Plan
     from secagg.rounds import Contribution, Total
+    from secagg.simulated_keys import SimulatedKeys
 
 __all__ = ["Observer", "Trace", "simulate"]
 
@@ -87,20 +86,22 @@ def simulate(
     round: int = 0,  # noqa: A002 -- the paper's word
     extras: Mapping[Id, Extras] | None = None,
     observers: Sequence[Observer] = (),
+    keys: SimulatedKeys | None = None,
 ) -> Total:
     """Run one round between in-memory clients and a server that follows the protocol.
 
     Args:
-        plan: the parameters; against a malicious server, every client gets an identity for this round, and for CKKS all
-            of them get one key.
+        plan: the parameters.
         inputs: each client's encoded vector (or a call that makes it), or a callable from client id to vector for
             clients 0..n-1. Calls happen once per client, when its turn comes: vectors need not exist at the same time.
         dropouts: client id -> the protocol round from which nothing of it arrives any more ("advertise_keys",
-            "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" if ckks).
+            "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" under a key).
         session: 16..64 bytes; None draws a fresh one.
         round: round number within the session.
         extras: each client's extra secrets, as `Client` takes them; None where the plan asks for none.
         observers: watch messages and time.
+        keys: of `make_keys` for this plan, roster and session, to be used again; None makes what is needed afresh. A
+            threshold key is then set up in this round, unwatched, and the sum takes the next.
     Returns: the sum over the clients whose vector arrived, with the extra secrets that these open.
     Raises:
         ThresholdError: too few clients remain.
@@ -117,11 +118,14 @@ def simulate(
     True
     """
     roster, contribution = _roster(plan, inputs)
-    identities = {client_id: Identity.generate() for client_id in roster} if plan.server == "malicious" else {}
+    session = new_session() if session is None else session
+    if keys is None:
+        keys = make_keys(plan, roster, session=session, round=round)
+        round += plan.masking == "threshold"  # noqa: A001 -- the set-up took this one
     setup = Setup(
         plan=plan,
-        roster=_Pinned({client: identity.public for client, identity in identities.items()}) if identities else roster,
-        session=new_session() if session is None else session,
+        roster=pinned(roster, keys.identities),
+        session=session,
         round=round,
         assume_honest_server=plan.server == "semi-honest",
     )
@@ -129,9 +133,8 @@ def simulate(
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
     for observer in observers:
         observer.on_start(setup)
-    keys = _keys(plan)
     secrets: Mapping[Any, Extras] = extras or {}
-    server = Server(setup, context=None if keys is None else keys.context)
+    server = Server(setup, context=keys.context)
     clients: dict[ClientId, Client] = {}
     for step in steps:
         outbox = _timed(observers, steps[max(steps.index(step) - 1, 0)], "server", server.close_round)
@@ -145,8 +148,8 @@ def simulate(
                     setup,
                     client_id,
                     contribution(client_id),
-                    identity=identities.get(client_id),
-                    keys=keys,
+                    identity=keys.identities.get(client_id),
+                    keys=keys.keys.get(client_id),
                     extras=secrets.get(client_id),
                 )
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
@@ -158,22 +161,6 @@ def simulate(
                 del clients[client_id]
     _timed(observers, steps[-1], "server", server.close_round)
     return server.total()
-
-
-def _keys(plan: Plan) -> CkksKeys | None:
-    if plan.masking != "ckks":
-        return None
-    from secagg.homomorphic.ckks import CkksKeys  # noqa: PLC0415 -- needs the [he] extra
-
-    return CkksKeys.generate(plan)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pinned:
-    """The identities of a simulation: pinned by whoever runs it."""
-
-    members: Mapping[ClientId, bytes]
-    digest: bytes = bytes(32)
 
 
 def _timed(

@@ -9,7 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from secagg import plain
-from secagg.homomorphic import ckks_rounds
+from secagg.errors import PlanError
+from secagg.homomorphic import (
+    ckks_rounds,
+    threshold_rounds,
+    threshold_server,
+    threshold_setup,
+    threshold_setup_messages,
+    threshold_setup_server,
+)
 from secagg.masking import client, client_states, messages, server, unmasking
 from secagg.rounds import Invitation
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from secagg.params import ClientId, Masking, ServerModel
     from secagg.wire import Message
 
-__all__ = ["ClientStep", "Protocol", "ServerStep", "diagrams", "protocol_of", "steps_of"]
+__all__ = ["KEYED", "ClientStep", "Protocol", "ServerStep", "diagrams", "protocol_of", "steps_of"]
 
 
 class ClientStep(NamedTuple):
@@ -79,6 +87,51 @@ _SERVER_END = {
         "unmask", messages.UnmaskShares, unmasking.server_unmask, check=unmasking.server_check_unmask
     ),
 }
+_THRESHOLD_UPLOAD = {
+    threshold_rounds.ThresholdClientState0: ClientStep(Invitation, "upload", threshold_rounds.client_upload)
+}
+_THRESHOLD_DECRYPT = {
+    threshold_server.ThresholdServerState3: ServerStep(
+        "decrypt",
+        threshold_rounds.PartialDecryption,
+        threshold_server.server_decrypt,
+        fold=threshold_server.server_add_partial,
+    ),
+}
+_KEY_SETUP = Protocol(
+    client={
+        threshold_setup.ThresholdSetupState0: ClientStep(
+            Invitation, "advertise_keys", threshold_setup.client_advertise
+        ),
+        threshold_setup.ThresholdSetupState1: ClientStep(
+            threshold_setup_messages.SetupPeerKeys, "share_keys", threshold_setup.client_deal
+        ),
+        threshold_setup.ThresholdSetupState2: ClientStep(
+            threshold_setup_messages.SetupPeerShares, "hold_shares", threshold_setup.client_hold
+        ),
+    },
+    server={
+        threshold_setup_server.ThresholdSetupServerState0: ServerStep("open", None, threshold_setup_server.server_open),
+        threshold_setup_server.ThresholdSetupServerState1: ServerStep(
+            "advertise_keys",
+            threshold_setup_messages.SetupKey,
+            threshold_setup_server.server_advertise,
+            check=threshold_setup_server.server_check_key,
+        ),
+        threshold_setup_server.ThresholdSetupServerState2: ServerStep(
+            "share_keys",
+            threshold_setup_messages.SetupShares,
+            threshold_setup_server.server_share,
+            check=threshold_setup_server.server_check_shares,
+        ),
+        threshold_setup_server.ThresholdSetupServerState3: ServerStep(
+            "hold_shares",
+            threshold_setup_messages.SetupConfirmed,
+            threshold_setup_server.server_hold,
+            check=threshold_setup_server.server_check_confirmed,
+        ),
+    },
+)
 _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
     ("masking", "semi-honest"): Protocol(
         client=_CLIENT_BEGINNING
@@ -126,6 +179,54 @@ _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
         }
         | _SERVER_END,
     ),
+    ("threshold", "semi-honest"): Protocol(
+        client=_THRESHOLD_UPLOAD
+        | {
+            threshold_rounds.ThresholdClientState1: ClientStep(
+                messages.Survivors, "decrypt", threshold_rounds.client_decrypt, told=messages.everyone_in
+            )
+        },
+        server={
+            threshold_server.ThresholdServerState0: ServerStep("open", None, threshold_server.server_open),
+            threshold_server.ThresholdServerState1: ServerStep(
+                "upload",
+                threshold_rounds.ThresholdUpload,
+                threshold_server.server_upload,
+                fold=threshold_server.server_add_upload,
+            ),
+        }
+        | _THRESHOLD_DECRYPT,
+    ),
+    ("threshold", "malicious"): Protocol(
+        client=_THRESHOLD_UPLOAD
+        | {
+            threshold_rounds.ThresholdClientState1: ClientStep(
+                messages.Survivors,
+                "consistency_check",
+                threshold_rounds.client_consistency_check,
+                told=messages.everyone_in,
+            ),
+            threshold_rounds.ThresholdClientState2: ClientStep(
+                messages.PeerSignatures, "decrypt", threshold_rounds.client_decrypt_agreed
+            ),
+        },
+        server={
+            threshold_server.ThresholdServerState0: ServerStep("open", None, threshold_server.server_open),
+            threshold_server.ThresholdServerState1: ServerStep(
+                "upload",
+                threshold_rounds.ThresholdUpload,
+                threshold_server.server_upload_to_sign,
+                fold=threshold_server.server_add_upload,
+            ),
+            threshold_server.ThresholdServerState2: ServerStep(
+                "consistency_check",
+                messages.ConsistencyCheck,
+                threshold_server.server_consistency_check,
+                check=threshold_server.server_check_agreement,
+            ),
+        }
+        | _THRESHOLD_DECRYPT,
+    ),
     ("ckks", "semi-honest"): Protocol(
         client={
             ckks_rounds.CkksClientState0: ClientStep(Invitation, "upload", ckks_rounds.client_upload),
@@ -158,14 +259,29 @@ _PROTOCOLS: dict[tuple[Masking, ServerModel], Protocol] = {
 }
 
 
-def protocol_of(masking: Masking, server_model: ServerModel = "semi-honest") -> Protocol:
-    """Return the table that a plan's rounds follow: lattice masks take the rounds of masking."""
+KEYED = frozenset({"threshold", "ckks"})
+"""Maskings whose sums need keys that were made before."""
+
+
+def protocol_of(masking: Masking, server_model: ServerModel = "semi-honest", *, key_setup: bool = False) -> Protocol:
+    """Return the table that a plan's rounds follow: lattice masks take the rounds of masking.
+
+    Raises:
+        PlanError: nothing is set up for this masking.
+    """
+    if key_setup:
+        if masking != "threshold":
+            msg = f"masking {masking!r} has no key to set up between clients"
+            raise PlanError(msg)
+        return _KEY_SETUP
     return _PROTOCOLS["masking" if masking == "lattice" else masking, server_model]
 
 
-def steps_of(masking: Masking, server_model: ServerModel = "semi-honest") -> tuple[str, ...]:
+def steps_of(
+    masking: Masking, server_model: ServerModel = "semi-honest", *, key_setup: bool = False
+) -> tuple[str, ...]:
     """Return the names of a protocol's rounds, in order."""
-    return tuple(step.round for step in protocol_of(masking, server_model).client.values())
+    return tuple(step.round for step in protocol_of(masking, server_model, key_setup=key_setup).client.values())
 
 
 def diagrams() -> str:
@@ -173,7 +289,10 @@ def diagrams() -> str:
     return "\n\n".join(
         f"### {masking}, {server_model} server\n\nClient:\n\n{_drawn(_client_edges(protocol))}\n\n"
         f"Server:\n\n{_drawn(_server_edges(protocol))}"
-        for (masking, server_model), protocol in _PROTOCOLS.items()
+        for masking, server_model, protocol in (
+            *((*names, protocol) for names, protocol in _PROTOCOLS.items()),
+            ("set-up of a threshold key", "either", _KEY_SETUP),
+        )
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from attacks.inversion.gradients import Inversion, gradients, squared_distance
+from attacks.inversion.gradients import Inversion, best_of, gradients, squared_distance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,43 +45,29 @@ def deep_leakage(
         classes: of the labels, where they are searched.
         generator: draws the starts.
         iterations: of L-BFGS, each with several gradients.
-        restarts: the best is returned.
+        restarts: the guess with the least distance is returned.
+    Raises:
+        ValueError: no restarts.
     """
-    best: Inversion | None = None
-    for _ in range(restarts):
-        guess = _one_start(model, seen, labels, shape, classes, generator, iterations)
-        if best is None or guess.distance < best.distance or np.isnan(best.distance):
-            best = guess
-    if best is None:
-        msg = f"at least one start is needed, got restarts = {restarts}"
-        raise ValueError(msg)
-    return best
 
+    def start() -> Inversion:
+        inputs = torch.randn(shape, generator=generator, dtype=seen[0].dtype).requires_grad_()
+        logits = torch.randn((shape[0], classes), generator=generator, dtype=seen[0].dtype).requires_grad_()
+        moved = [inputs, logits] if labels is None else [inputs]
+        optimizer = torch.optim.LBFGS(moved, max_iter=iterations, line_search_fn="strong_wolfe", tolerance_change=0.0)
 
-def _one_start(
-    model: torch.nn.Module,
-    seen: Sequence[torch.Tensor],
-    labels: NDArray[np.int64] | None,
-    shape: tuple[int, ...],
-    classes: int,
-    generator: torch.Generator,
-    iterations: int,
-) -> Inversion:
-    inputs = torch.randn(shape, generator=generator, dtype=seen[0].dtype).requires_grad_()
-    logits = torch.randn((shape[0], classes), generator=generator, dtype=seen[0].dtype).requires_grad_()
-    moved = [inputs] if labels is not None else [inputs, logits]
-    optimizer = torch.optim.LBFGS(moved, max_iter=iterations, line_search_fn="strong_wolfe", tolerance_change=0.0)
+        def distance() -> torch.Tensor:
+            y = torch.softmax(logits, dim=1) if labels is None else torch.from_numpy(labels)
+            return squared_distance(gradients(model, inputs, y), seen)
 
-    def distance() -> torch.Tensor:
-        y = torch.softmax(logits, dim=1) if labels is None else torch.from_numpy(labels)
-        return squared_distance(gradients(model, inputs, y), seen)
+        def closure() -> torch.Tensor:
+            error = distance()
+            for variable, slope in zip(moved, torch.autograd.grad(error, moved), strict=True):
+                variable.grad = slope
+            return error.detach()
 
-    def closure() -> torch.Tensor:
-        error = distance()
-        for variable, slope in zip(moved, torch.autograd.grad(error, moved), strict=True):
-            variable.grad = slope
-        return error.detach()
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        guessed = logits.detach().argmax(dim=1).numpy() if labels is None else labels
+        return Inversion(inputs.detach().double().numpy(), guessed.astype(np.int64), float(distance().detach()))
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    guessed = logits.detach().argmax(dim=1).numpy() if labels is None else labels
-    return Inversion(inputs.detach().double().numpy(), guessed.astype(np.int64), float(distance().detach()))
+    return best_of(restarts, start)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -20,6 +20,7 @@ __all__ = [
     "LocalSteps",
     "Tensors",
     "as_gradients",
+    "best_of",
     "cosine_distance",
     "gradients",
     "loss_of",
@@ -57,6 +58,18 @@ class LocalSteps:
     batch_size: int
     epochs: int
     learning_rate: float
+
+
+def best_of(restarts: int, start: Callable[[], Inversion]) -> Inversion:
+    """Run a search several times and return the guess with the least distance.
+
+    Raises:
+        ValueError: no restarts.
+    """
+    if restarts < 1:
+        msg = f"at least one start is needed, got restarts = {restarts}"
+        raise ValueError(msg)
+    return min((start() for _ in range(restarts)), key=lambda guess: (guess.distance != guess.distance, guess.distance))
 
 
 def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

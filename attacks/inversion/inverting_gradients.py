@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from attacks.inversion.gradients import Inversion, cosine_distance, gradients
+from attacks.inversion.gradients import Inversion, best_of, cosine_distance, gradients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,33 +59,30 @@ def invert_gradients(
         iterations: of Adam; the paper takes 24,000.
         restarts: the guess with the least distance is returned.
     Raises:
-        ValueError: no restarts or no iterations.
+        ValueError: no restarts.
     """
-    if restarts < 1 or iterations < 1:
-        msg = f"at least one start and one iteration are needed, got {restarts} and {iterations}"
-        raise ValueError(msg)
     y = torch.from_numpy(labels)
     low, high = bounds
-    best: tuple[float, torch.Tensor] | None = None
-    for _ in range(restarts):
-        images = torch.rand(shape, generator=generator, dtype=seen[0].dtype) * (high - low) + low
-        images.requires_grad_()
+
+    def distance(images: torch.Tensor) -> torch.Tensor:
+        return cosine_distance(gradients(model, images, y, local=local), seen)
+
+    def start() -> Inversion:
+        images = torch.rand(shape, generator=generator, dtype=seen[0].dtype).mul_(high - low).add_(low).requires_grad_()
         optimizer = torch.optim.Adam([images], lr=learning_rate * (high - low))
         steps = [int(milestone * iterations) for milestone in MILESTONES]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=DECAY)
         for _ in range(iterations):
-            error = cosine_distance(gradients(model, images, y, local=local), seen)
-            (slope,) = torch.autograd.grad(error + variation * _total_variation(images), images)
+            (slope,) = torch.autograd.grad(distance(images) + variation * _total_variation(images), images)
             images.grad = slope.sign()
             optimizer.step()
             schedule.step()
             with torch.no_grad():
                 images.clamp_(low, high)
-        distance = float(cosine_distance(gradients(model, images, y, local=local), seen).detach())
-        if best is None or distance < best[0]:
-            best = distance, images.detach()
-    assert best is not None  # noqa: S101 -- restarts >= 1
-    return Inversion(best[1].double().numpy(), labels.astype(np.int64), best[0])
+        guess = images.detach()
+        return Inversion(guess.double().numpy(), labels.astype(np.int64), float(distance(guess).detach()))
+
+    return best_of(restarts, start)
 
 
 def _total_variation(images: torch.Tensor) -> torch.Tensor:

@@ -90,7 +90,7 @@ def spear(
         sets: sets of units to try at most; 2^15 suffice for 16 inputs, 2^19 for 20.
     """
     space = _Space.of(weight_gradient, batch, head)
-    found = np.empty((0, space.batch))
+    found = np.ones((1, 1)) if space.batch == 1 else np.empty((0, space.batch))
     tried = 0
     while len(found) < space.batch and tried < sets:
         candidates = _without(_candidates(space, rng), found)
@@ -132,15 +132,14 @@ class _Space:
 
     @property
     def batch(self) -> int:
-        return self.left.shape[1]
+        return int(self.left.shape[1])
 
     @classmethod
     def of(cls, gradient: NDArray[np.float64], batch: int | None, head: NDArray[np.float64] | None) -> _Space:
         u, s, vt = np.linalg.svd(gradient, full_matrices=False)
         if batch is None:
             floor = np.maximum(s, s[0] * np.finfo(np.float32).eps)  # below that, singular values are rounding errors
-            drops: NDArray[np.float64] = floor[:-1] / floor[1:]
-            batch = int(drops.argmax()) + 1
+            batch = int(np.argmax(floor[:-1] / floor[1:])) + 1
         noise = min(max(s[batch] / s[batch - 1] if batch < len(s) else 0.0, LOWEST_NOISE), HIGHEST_NOISE)
         left = u[:, :batch]
         norms = np.linalg.norm(left, axis=1)
@@ -210,14 +209,13 @@ def _has_input(
     size = np.abs(space.rows @ direction)
     sign = np.where(size < space.zero, -1.0, 1.0)
     clear = (size < space.zero) | (size > GREY * space.zero)
-    map_ = weight[space.alive][clear] @ basis.T
-    norms = np.linalg.norm(map_, axis=1)
-    rows = np.column_stack([-sign[clear, None] * map_, norms])
+    reach = weight[space.alive][clear] @ basis.T
+    rows = np.column_stack([-sign[clear, None] * reach, np.linalg.norm(reach, axis=1)])
     limits = sign[clear] * bias[space.alive][clear]
     goal = np.append(np.zeros(space.batch), -1.0)  # the largest margin by which all units are on their side
     bounds: list[tuple[float | None, float | None]] = [(None, None)] * space.batch + [(None, 1.0)]
     answer = linprog(goal, A_ub=rows, b_ub=limits, bounds=bounds, method="highs")
-    return bool(answer.status == 0 and answer.x[-1] > 0)
+    return answer.x is not None and bool(answer.x[-1] > 0)
 
 
 def _solve(
@@ -234,8 +232,8 @@ def _solve(
     q = found.T
     if np.linalg.matrix_rank(q) < space.batch:
         return nothing
-    scale: NDArray[np.float64] = np.linalg.lstsq(space.left @ q, bias_gradient)[0]
-    inputs: NDArray[np.float64] = np.linalg.solve(q * scale, space.right)
+    scale = np.linalg.lstsq(space.left @ q, bias_gradient)[0]
+    inputs = np.asarray(np.linalg.solve(q * scale, space.right), dtype=np.float64)
     on = inputs @ weight[space.alive].T + bias[space.alive] > 0
     said = space.zero < np.abs(space.rows @ q).T
     return inputs, float((on == said).mean())

@@ -23,6 +23,7 @@ import torch
 from attacks.inversion.gradients import Inversion, loss_of
 from attacks.metrics.matching import match, squared_distances
 from attacks.tables import decode, encode
+from protocols.institution import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,21 +79,24 @@ def invert_table(
     """
     search = _Search.of(model, seen, labels)
     numbers = np.array([column.levels is None for column in columns])
-    relaxed = _Relaxed(columns, starts, len(labels), generator)
-    distances = search.minimise(relaxed, iterations=iterations, learning_rate=learning_rate)
-    best = np.argsort(distances)[: max(1, starts // 4)]
-    inputs = relaxed().detach().numpy()[best]
-    tables = np.stack([decode(batch, columns) for batch in inputs])
-    order = [_align(batch, inputs[0], labels) for batch in inputs]
-    pool = np.stack([table[rows] for table, rows in zip(tables, order, strict=True)])
-    tables = np.concatenate([tables, _pooled(pool, columns)[None]])
+    with one_thread():
+        relaxed = _Relaxed(columns, starts, len(labels), generator)
+        distances = search.minimise(relaxed, iterations=iterations, learning_rate=learning_rate)
+        best = np.argsort(distances)[: max(1, starts // 4)]
+        inputs = relaxed().detach().numpy()[best]
+        tables = np.stack([decode(batch, columns) for batch in inputs])
+        order = [_align(batch, inputs[0], labels) for batch in inputs]
+        pool = np.stack([table[rows] for table, rows in zip(tables, order, strict=True)])
+        tables = np.concatenate([tables, _pooled(pool, columns)[None]])
 
-    table, _ = search.best(_Fixed(columns, tables), iterations=iterations // 2, learning_rate=learning_rate / 2)
-    shaken = torch.randn((starts, *table.shape), generator=generator, dtype=torch.float64).numpy() * SHAKEN * numbers
-    shaken[0] = 0.0
-    table, distance = search.best(
-        _Fixed(columns, table + shaken), iterations=iterations // 2, learning_rate=learning_rate / 5
-    )
+        table, _ = search.best(_Fixed(columns, tables), iterations=iterations // 2, learning_rate=learning_rate / 2)
+        shaken = (
+            torch.randn((starts, *table.shape), generator=generator, dtype=torch.float64).numpy() * SHAKEN * numbers
+        )
+        shaken[0] = 0.0
+        table, distance = search.best(
+            _Fixed(columns, table + shaken), iterations=iterations // 2, learning_rate=learning_rate / 5
+        )
     guess = encode(table, columns)
     aligned = pool[:, _align(inputs[0], guess, labels)]
     agreement = (np.abs(aligned - table) <= np.where(numbers, NEAR, 0.0)).mean(axis=0)

@@ -12,12 +12,14 @@ learns quantiles from them, where a Gaussian is fitted here.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from attacks.inversion.gradients import Inversion, gradients, squared_distance
+from attacks.inversion.gradients import Inversion, best_of, gradients, squared_distance
+from protocols.institution import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["invert_series"]
 
 SMALLEST = 1e-14
+SCATTER = 0.1
 SMALLEST_DEVIATION = 1e-3
 
 
@@ -42,8 +45,7 @@ def invert_series(
     public: NDArray[np.float32] | None = None,
     local: LocalSteps | None = None,
     prior: float = 0.1,
-    learning_rate: float = 0.05,
-    iterations: int = 500,
+    iterations: int = 300,
     restarts: int = 1,
 ) -> Inversion:
     """Guess series from a gradient or from an update of several steps.
@@ -58,34 +60,33 @@ def invert_series(
             on its own.
         local: the victim's steps; None for one.
         prior: weight of the squared distance from the public series, in their standard deviations.
-        learning_rate: highest, of a cycle that rises and falls once.
-        iterations: of Adam.
+        iterations: of L-BFGS, each with one or two gradients.
         restarts: the guess with the least distance is returned.
     Raises:
-        ValueError: no restarts or no iterations.
+        ValueError: no restarts.
     """
-    if restarts < 1 or iterations < 1:
-        msg = f"at least one start and one iteration are needed, got {restarts} and {iterations}"
-        raise ValueError(msg)
-    y = torch.from_numpy(labels)
-    mean, spread = (torch.from_numpy(part).to(seen[0].dtype) for part in _gaussian(public, shape[1] * shape[2]))
-    best: tuple[float, torch.Tensor] | None = None
-    for _ in range(restarts):
-        z = (0.1 * torch.randn((shape[0], spread.shape[0]), generator=generator, dtype=spread.dtype)).requires_grad_()
-        optimizer = torch.optim.Adam([z], lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations)
-        for _ in range(iterations):
-            series = (mean + z @ spread).reshape(shape)
-            error = squared_distance(gradients(model, series, y, local=local), seen)
-            (z.grad,) = torch.autograd.grad(torch.log(error + SMALLEST) + prior * z.square().mean(), z)
-            optimizer.step()
-            schedule.step()
+    y, exact, target = torch.from_numpy(labels), deepcopy(model).double(), tuple(g.double() for g in seen)
+    mean, spread = (torch.from_numpy(part) for part in _gaussian(public, shape[1] * shape[2]))
+
+    def distance(series: torch.Tensor) -> torch.Tensor:
+        return squared_distance(gradients(exact, series, y, local=local), target)
+
+    def start() -> Inversion:
+        z = torch.randn((shape[0], len(spread)), generator=generator, dtype=spread.dtype).mul_(SCATTER).requires_grad_()
+        optimizer = torch.optim.LBFGS([z], max_iter=iterations, line_search_fn="strong_wolfe", tolerance_change=0.0)
+
+        def closure() -> torch.Tensor:
+            error = distance((mean + z @ spread).reshape(shape))
+            loss = torch.log(error + SMALLEST) + prior * z.square().mean()
+            (z.grad,) = torch.autograd.grad(loss, z)
+            return loss.detach()
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
         series = (mean + z.detach() @ spread).reshape(shape)
-        distance = float(squared_distance(gradients(model, series, y, local=local), seen).detach())
-        if best is None or distance < best[0]:
-            best = distance, series
-    assert best is not None  # noqa: S101 -- restarts >= 1
-    return Inversion(best[1].double().numpy(), labels.astype(np.int64), best[0])
+        return Inversion(series.numpy(), labels.astype(np.int64), float(distance(series).detach()))
+
+    with one_thread():
+        return best_of(restarts, start)
 
 
 def _gaussian(public: NDArray[np.float32] | None, values: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

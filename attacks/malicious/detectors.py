@@ -5,8 +5,8 @@ with them cannot be disguised, how its weights look can. A client refuses to tra
 limits here are above all honest models measured (see `benchmarks.leakage_sums`). None of this is a proof: what passes
 all five is bounded only by how much of a layer may misbehave without being noticed.
 
-Source: rows alike and gradients dominated by one input as signs of malicious models, Garov et al. 2024 (ICLR), Hiding
-in Plain Sight, sec. 3; that clients should look at their own activations, Marchand et al. 2023, sec. 6.
+Source: gradients dominated by one input as the sign of a malicious model, Garov et al. 2024 (ICLR, arXiv 2306.03013);
+that clients must look after their own privacy, Marchand et al. 2023 (arXiv 2306.07644). The scores are built here.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ one patient with the rare diagnosis. Feature fishing does the same within a clas
 a feature exceeds a threshold, so that only the inputs below it have a loss.
 
 Assumes: a malicious server; for feature fishing, clients with inputs of one class, and public ones.
-Source: Wen et al. 2022 (ICML), Fishing for User Data, sec. 3.2 (class) and 3.3 (feature, one-shot binary attack).
+Source: Wen et al. 2022 (ICML, arXiv 2202.00580): class fishing, and feature fishing as the one-shot binary attack.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ SCALE = 1e-3
 MARK_TOLERANCE = 0.05
 TOLERANCE = 0.02
 SMALLEST = 1e-3
-GRID = 4096
+GRID = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,22 +183,23 @@ def open_bins(
         found = [sums[tuple(place)] / counts[tuple(place)] for place in places]
         fitting = [each for each, place in zip(found, places, strict=True) if attack.fits(each, *place)]
         return np.array(fitting).reshape(-1, weight.shape[1])
-    progress = True
-    while progress:
-        progress = False
-        for place in np.argwhere(np.abs(counts[..., None] - MARKS).min(axis=-1) < MARK_TOLERANCE):
-            mark = MARKS[np.abs(counts[tuple(place)] - MARKS).argmin()]
-            if abs(counts[tuple(place)] - mark) > MARK_TOLERANCE:
+    opened = np.zeros(counts.shape, dtype=np.bool_)  # each bin once: rounding must not keep the loop alive
+    before = -1
+    while before != len(found):
+        before = len(found)
+        for place in map(tuple, np.argwhere(np.abs(counts[..., None] - MARKS).min(axis=-1) < MARK_TOLERANCE)):
+            mark = MARKS[np.abs(counts[place] - MARKS).argmin()]
+            if opened[place] or abs(counts[place] - mark) > MARK_TOLERANCE:
                 continue  # taken out meanwhile, found in another projection
-            candidate = sums[tuple(place)] / counts[tuple(place)]
+            candidate = sums[place] / counts[place]
             if not attack.fits(candidate, *place):
                 continue
             found.append(candidate)
+            opened[place] = True
             everywhere = np.arange(projections), attack.bins_of(candidate)
             everywhere[1][place[0]] = place[1]
             counts[everywhere] -= mark
             sums[everywhere] -= mark * candidate
-            progress = projections > 1
     return np.array(found).reshape(-1, weight.shape[1])
 
 

@@ -8,8 +8,7 @@ everybody but the victim gets such a model, the sum over any number of clients h
 into `Setup.model`, masks between clients of different models are different, and the sum is noise. With a plan against a
 malicious server clients notice besides that others signed another model: "different models" in `secagg.adversary`.
 
-Source: Pasquini et al. 2022 (ACM CCS), Eluding Secure Aggregation, sec. 4 (gradient suppression); the defence is its
-sec. 7.1.
+Source: Pasquini et al. 2022 (ACM CCS, arXiv 2111.07380), gradient suppression.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ client, with bins for one client's batch only. The paper scales by the largest p
 clients; here a second channel per client, constantly 1, takes the place of the bias.
 
 Assumes: a malicious server that sends each client another model. Masks bound to the model do not cancel then.
-Source: Zhao et al. 2023 (LOKI, arXiv 2303.12233; IEEE S&P 2024), sec. IV.
+Source: Zhao et al. 2023 (LOKI, arXiv 2303.12233).
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from attacks.metrics import match_images, psnr
+from attacks.metrics import squared_distances
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["RECOVERED_DB", "recovered_share"]
@@ -17,19 +19,16 @@ RECOVERED_DB = 40.0
 
 
 def recovered_share(
-    truth: NDArray[np.float64],
-    guesses: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    *,
-    decibels: float = RECOVERED_DB,
+    truth: NDArray[np.float64], guesses: NDArray[np.float64], *, decibels: float = RECOVERED_DB
 ) -> float:
-    """Match guesses to images one to one and count those above a signal-to-noise ratio.
+    """Count the images that have a guess of their own near enough, under the matching that makes them most.
 
     Args:
         truth: (images, features), in [0, 1].
-        guesses: (guesses, features), any number.
-        prior: (features,), the guess for whatever no guess is left for.
+        guesses: (guesses, features), any number; each stands for one image at most.
         decibels: peak signal-to-noise ratio from which an image counts as recovered.
     """
-    filled = np.concatenate([guesses, np.tile(prior, (len(truth), 1))])
-    return float((psnr(truth, match_images(truth, filled)) > decibels).mean())
+    if not len(guesses):
+        return 0.0
+    near = squared_distances(truth, guesses) < 10 ** (-decibels / 10)
+    return float((maximum_bipartite_matching(csr_array(near), perm_type="column") >= 0).mean())

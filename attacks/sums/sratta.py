@@ -8,7 +8,7 @@ was sent out, another sample of the same client must have moved the unit there f
 it had the unit on, the two are of one client. That is what masks were meant to hide.
 
 Assumes: an honest-but-curious server; a rectified linear first layer with a bias; FedAvg of several steps.
-Source: Marchand et al. 2023 (ICML, arXiv 2306.07644), sec. 3 (recovery) and 4 (grouping).
+Source: Marchand et al. 2023 (ICML, arXiv 2306.07644).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ taken off; what the bytes of all the victim's messages add up to. A linear discr
 combines them, and the other half is judged.
 
 Nothing of it is a proof; it shows that the measurement could see a leak: on plain vectors the same game is won.
-Source: the ideal-versus-real game of Bonawitz et al. 2017, Thm. 6.3, played by statistics.
+Source: built here; that the messages can be simulated from the sum alone is Bonawitz et al. 2017, sec. 6.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from secagg import new_session, simulate
+from secagg.simulated_keys import SimulatedKeys, make_keys
+from secagg.transitions import KEYED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,7 @@ class MemoryEngine:
         self.session = new_session()
         self._observers = tuple(observers)
         self._round = 0
+        self._keys: dict[bytes, SimulatedKeys] = {}
 
     def sum(
         self,
@@ -42,6 +45,7 @@ class MemoryEngine:
         Raises:
             ThresholdError: too few sites remain.
         """
+        keys = self._keys_for(plan, list(contributions)) if plan.masking in KEYED else None
         number, self._round = self._round, self._round + 1
         return simulate(
             plan,
@@ -50,4 +54,14 @@ class MemoryEngine:
             session=self.session,
             round=number,
             observers=self._observers,
+            keys=keys,
         )
+
+    def _keys_for(self, plan: Plan, sites: list[str]) -> SimulatedKeys:
+        """Return the keys that a plan's sums need; made once, and anew when they have served their rounds."""
+        keys = self._keys.get(plan.digest)
+        if keys is None or (keys.last_round is not None and self._round > keys.last_round):
+            keys = make_keys(plan, sites, session=self.session, round=self._round)
+            self._keys[plan.digest] = keys
+            self._round += 1
+        return keys

@@ -31,7 +31,8 @@ def plan_command(
         MaskingChoice,
         typer.Option(
             help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
-            "the clients; auto of these two; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
+            "the clients; auto of these two; by a threshold key that nobody holds, for up to 100 clients and many "
+            "rounds; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
         ),
     ] = MaskingChoice.masking,
     directory: Annotated[

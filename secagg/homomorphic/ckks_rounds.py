@@ -2,8 +2,9 @@
 
 Threat model: every client holds the one secret key, so a single client that colludes with the server opens everybody's
 vector, and the server must follow the protocol: it could ask for the decryption of one client's ciphertext instead of
-the sum's. A client decrypts once a round, only after it contributed, and only what claims to hold it and at least
-threshold - 1 others; that catches mistakes, not a server that lies. See `ckks` for all of it.
+the sum's. A client decrypts only after it contributed, and only what claims to hold it and at least threshold - 1
+others; that catches mistakes, not a server that lies, which may also send one altered ciphertext after the other. Where
+a coordinate takes several digits, clients see the sum of each digit, a little more than the sum. See `ckks` for all.
 
 Each decrypting client returns the exact sum as integers, so that honest answers are equal. The server takes the answer
 that at least `threshold` clients and more than half of those who answered agree on; it keeps one vector at a time.

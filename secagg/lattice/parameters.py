@@ -51,7 +51,7 @@ MAX_CLIENTS: Final = 1 << 24
 MAX_DIGIT_BITS: Final = 64
 WIDEST_SIGMA: Final = 16.0
 
-HINT_BITS: Final = 100
+HINT_BITS: Final = 64
 """Least -log2 of the statistical loss of a whole round that a parameter set may have."""
 
 
@@ -142,6 +142,9 @@ class LatticeParameters:
             raise PlanError(msg)
         if type(self.sigma) is not float or not SIGMA <= self.sigma <= WIDEST_SIGMA:
             msg = f"sigma must be a float in [{SIGMA}, {WIDEST_SIGMA}], got {self.sigma!r}"
+            raise PlanError(msg)
+        if self.clients * self.secret_bound >= 1 << (PRIME_BITS - 1):
+            msg = f"the secrets of {self.clients} clients add up to more than the ring's primes tell apart"
             raise PlanError(msg)
         security(self.degree, self.log2_modulus)
         hint_sigma(self.sigma, FEWEST_HONEST)

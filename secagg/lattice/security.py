@@ -26,6 +26,9 @@ TABLE_SIGMA: Final = 3.2
 TAIL_BITS: Final = 160
 """A sampler never draws beyond `secret_bound`: -log2 of the Gaussian mass a coefficient beyond it."""
 
+SAMPLER_BITS: Final = 107
+"""-log2 of the statistical distance of one coefficient of `secagg.primitives.sampling` to a discrete Gaussian."""
+
 FEWEST_HONEST: Final = 2
 LEVELS: Final = (128, 192, 256)
 
@@ -133,8 +136,8 @@ def hint_sigma(sigma: float, honest: int) -> float:
     return left
 
 
-def hint_bits(sigma: float, *, coordinates: int, clients: int) -> float:
-    """Return -log2 of the statistical loss of one round: replacing every client in turn, and cutting the tails.
+def hint_bits(sigma: float, *, coordinates: int, clients: int, sampler_bits: float = SAMPLER_BITS) -> float:
+    """Return -log2 of the statistical loss of one round: replacing every client in turn, and the samplers' error.
 
     With κ = σ/(2·sqrt(2)), the decomposition of each of the `coordinates` Gaussians of a client is off by at most
     ε/(1 - ε) in statistical distance, ε = 2·Σ_k exp(-2π²κ²k²).
@@ -143,8 +146,9 @@ def hint_bits(sigma: float, *, coordinates: int, clients: int) -> float:
         sigma: as above.
         coordinates: N·(1 + blocks), the coefficients of one client's secret and errors.
         clients: n.
+        sampler_bits: -log2 of the samplers' distance to their law, a coefficient.
     """
     exponent = 2 * (math.pi * sigma) ** 2 / 8
     epsilon = 2 * math.exp(-exponent) / (1 - math.exp(-3 * exponent))
-    loss = coordinates * ((clients - 1) * epsilon / (1 - epsilon) + clients * 2.0**-TAIL_BITS)
+    loss = coordinates * ((clients - 1) * epsilon / (1 - epsilon) + clients * 2.0**-sampler_bits)
     return -math.log2(loss)

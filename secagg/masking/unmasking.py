@@ -172,9 +172,11 @@ def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tup
     extras = {survivor: secrets.pop(secret) for survivor, secret in zip(survivors, opened, strict=False)}
     _check_extras(state, extras)
     masks = list(_masks_to_remove(state, secrets))
-    add_masks(state.total, masks)
-    reduce(state.total, setup.plan.masked[1])
-    total = state.total if state.ciphertexts is None else state.ciphertexts.open(setup, state.total)
+    total = state.total if state.ciphertexts is None else state.total.copy()  # opening may refuse what is left
+    add_masks(total, masks)
+    reduce(total, setup.plan.masked[1])
+    if state.ciphertexts is not None:
+        total = state.ciphertexts.open(setup, total)
     total.flags.writeable = False
     return Outcome(total, survivors, extras), {}
 

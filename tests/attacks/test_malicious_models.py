@@ -93,23 +93,23 @@ def test_smoothed_quantiles_ascend_and_cut_the_population_evenly(sample: int, se
 def test_one_imprint_recovers_from_a_sum_what_falls_into_a_bin_alone() -> None:
     shares = []
     for seed in range(6):
-        private, public, attack = attack_on(seed, bins=128)
+        private, _, attack = attack_on(seed, bins=128)
         found = recover(attack, np.sum(list(gradients(attack.model, private).values()), axis=0), batch=BATCH)
-        shares.append(recovered_share(X[private], found, public.mean(axis=0)))
+        shares.append(recovered_share(X[private], found))
     assert np.mean(shares) == pytest.approx((1 - 1 / 128) ** 63, abs=0.08)  # 61 %
 
 
 @pytest.mark.parametrize("masking", ["plain", "masking"])
 def test_peeling_recovers_everything_from_a_real_secure_sum(masking: str) -> None:
-    private, public, attack = attack_on(1, bins=150, projections=3)
+    private, _, attack = attack_on(1, bins=150, projections=3)
     total = secure_sum(gradients(attack.model, private), clip=1.0, masking=masking)  # type: ignore[arg-type]
     found = recover(attack, total, batch=BATCH)
-    assert recovered_share(X[private], found, public.mean(axis=0)) > 0.95
+    assert recovered_share(X[private], found) > 0.95
 
 
 def test_the_prior_alone_recovers_nothing_and_an_empty_sum_gives_no_guess() -> None:
     private, public, attack = attack_on(2, bins=64)
-    assert recovered_share(X[private], public, public.mean(axis=0)) == 0
+    assert recovered_share(X[private], public) == 0
     assert recover(attack, np.zeros(len(flat(attack.model))), batch=BATCH).shape == (0, 64)
 
 
@@ -121,16 +121,15 @@ def test_bins_that_hold_two_or_three_inputs_are_not_taken_for_one() -> None:
 
 
 def test_unknown_scales_of_clients_do_not_hide_single_inputs() -> None:
-    private, public, attack = attack_on(4, bins=128)
+    private, _, attack = attack_on(4, bins=128)
     scaled = [
         update * scale
         for update, scale in zip(gradients(attack.model, private).values(), (0.1, 2, 0.7, 5), strict=True)
     ]
     known = recover(attack, np.sum(scaled, axis=0), batch=BATCH)
     unknown = recover(attack, np.sum(scaled, axis=0), batch=None)
-    prior = public.mean(axis=0)
-    assert recovered_share(X[private], unknown, prior) > 0.45
-    assert recovered_share(X[private], known, prior) < 0.2
+    assert recovered_share(X[private], unknown) > 0.45
+    assert recovered_share(X[private], known) < 0.2
 
 
 @pytest.mark.parametrize("masking", ["plain", "masking"])
@@ -161,8 +160,8 @@ def test_fishing_needs_a_linear_last_layer() -> None:
 
 
 def test_kernels_of_ones_own_keep_clients_apart_in_the_sum() -> None:
-    private, public, attack = attack_on(5, bins=48, projections=3)  # bins for one client's 16 inputs, not for 64
-    prior, groups = public.mean(axis=0), np.split(private, CLIENTS)
+    private, _, attack = attack_on(5, bins=48, projections=3)  # bins for one client's 16 inputs, not for 64
+    groups = np.split(private, CLIENTS)
     models = client_models(attack, CLIENTS, height=8)
     own = {
         str(i): gradient(model, X[each], Y[each]) for i, (model, each) in enumerate(zip(models, groups, strict=True))
@@ -172,7 +171,7 @@ def test_kernels_of_ones_own_keep_clients_apart_in_the_sum() -> None:
     shares = {}
     for case, named in (("unbound", digests), ("bound", bound)):
         found = open_clients(attack, models[0], sum_of_inconsistent(own, named, clip=1.0), batch=BATCH)
-        shares[case] = [recovered_share(X[each], some, prior) for each, some in zip(groups, found, strict=True)]
+        shares[case] = [recovered_share(X[each], some) for each, some in zip(groups, found, strict=True)]
     assert min(shares["unbound"]) > 0.9
     assert max(shares["bound"]) == 0
     same = np.sum(
@@ -221,3 +220,12 @@ def test_a_perceptron_has_the_weights_it_was_given() -> None:
     given_weights = rng.normal(size=(3, 2)), rng.normal(size=3), rng.normal(size=(4, 3)), rng.normal(size=4)
     expected = np.concatenate([each.ravel() for each in given_weights])
     np.testing.assert_allclose(flat(perceptron(*given_weights)), expected, atol=1e-6)
+
+
+def test_a_guess_counts_for_one_image_and_only_if_it_is_near() -> None:
+    truth = np.zeros((3, 64))
+    truth[1:] = [[0.5] * 64, [0.501] * 64]
+    assert recovered_share(truth, truth) == 1
+    assert recovered_share(truth, truth[1:2]) == pytest.approx(1 / 3)  # near two images, but one guess
+    assert recovered_share(truth, truth + 0.011) == pytest.approx(0)  # 39 dB
+    assert recovered_share(truth, truth[:0]) == 0

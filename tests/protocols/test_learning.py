@@ -140,11 +140,11 @@ def weighted(names: list[str]) -> NDArray[np.float64]:
     [(aggregation, step) for aggregation in AGGREGATIONS for step in (None, *steps_of(cast("Masking", aggregation)))],
 )
 def test_the_secure_mean_is_the_weighted_mean_of_the_survivors(aggregation: str, step: str | None) -> None:
-    mean = make_mean(aggregation)(
-        MemoryEngine(),
-        MADE,
-        dropouts={"switzerland": step} if step else {},
-    )
+    try:
+        mean = make_mean(aggregation)(MemoryEngine(), MADE, dropouts={"switzerland": step} if step else {})
+    except ThresholdError:
+        assert (aggregation, step) == ("threshold", "decrypt")  # it was one of those who had to
+        return
     there = [name for name in UPDATES if name != "switzerland" or step in {None, "unmask", "decrypt"}]
     assert mean.survivors == tuple(there)
     assert mean.weight == sum(UPDATES[name].weight for name in there)

@@ -1,5 +1,6 @@
 """Distributed DP-SGD over hospitals: gradients patient by patient, noise as promised, and a report of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from protocols.config import PrivacyConfig, load_config
 from protocols.engines.memory import MemoryEngine
 from protocols.federation import Federation
 from protocols.gradients import per_patient_gradients
+from protocols.institution import Institution
 from protocols.models import ModelName, make_model
 from protocols.private_mean import PrivateMean
 from protocols.tasks import load_task
@@ -29,6 +31,13 @@ def private_mean(**changes: Any) -> PrivateMean:
     made = Federation.build(config, HEART.publicly_scaled(), seed=0).secure_mean
     assert isinstance(made, PrivateMean)
     return made
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+def test_an_empty_sample_has_no_gradients(name: ModelName) -> None:
+    model = make_model(name, 13, generator=torch.Generator().manual_seed(1))
+    rows = per_patient_gradients(model, torch.zeros((0, 13)), torch.zeros(0))
+    assert rows.shape == (0, Layout.of(model.state_dict()).dimension)
 
 
 @pytest.mark.parametrize("name", ["logistic", "mlp"])
@@ -82,9 +91,13 @@ def test_who_vanishes_takes_only_its_own_gradients_along_and_too_few_are_refused
 
 
 def test_a_plan_that_opens_sums_with_less_noise_is_refused() -> None:
-    mean, other = private_mean(), private_mean(corrupted=0.0)
-    with pytest.raises(PlanError):
-        PrivateMean(mean.privacy, other.plan)
+    mean = private_mean()
+    for wrong, says in (
+        ({"corrupted": 2}, "up to 2 corrupted"),
+        ({"threshold": 4, "clients": 5, "degree": 4}, "opens"),
+    ):
+        with pytest.raises(PlanError, match=says):
+            PrivateMean(mean.privacy, replace(mean.plan, **wrong))  # type: ignore[arg-type]
 
 
 def test_a_run_says_what_it_costs_and_what_is_not_covered(tmp_path: Path) -> None:
@@ -165,6 +178,45 @@ def test_a_budget_that_is_missing_or_about_something_else_is_refused_at_once(tmp
     with pytest.raises(ConfigError, match="about unit example"):
         train(TrainConfig(**(QUICK | {"dp": private})), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_private_run_trains_once_and_no_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = DpSgd.encode
+
+    def counted(self: DpSgd, gradients: Any, *, random: bytes | None = None) -> Any:
+        calls.append(len(gradients))
+        return real(self, gradients, random=random)
+
+    monkeypatch.setattr(DpSgd, "encode", counted)
+    record = train(TrainConfig(**(QUICK | {"seeds": 1})), tmp_path)
+    assert not record.compared
+    assert len(calls) == 4 * (6 + 1)  # and one sum of nothing, to compile
+
+
+def test_a_hospital_that_knows_its_own_noise_is_still_held_to_epsilon() -> None:
+    for aggregation in ("masking", "ckks"):
+        mean = private_mean(aggregation=aggregation, corrupted=0.0)
+        assert mean.privacy.colluders == 1
+        assert mean.privacy.step.event.honest_senders == 2  # type: ignore[attr-defined]
+
+
+def test_one_patients_overflow_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real = Institution.gradients
+
+    def overflowing(self: Institution, parameters: Any, chosen: Any) -> Any:
+        rows = real(self, parameters, chosen)
+        rows[:1] = np.nan
+        return rows
+
+    monkeypatch.setattr(Institution, "gradients", overflowing)
+    assert train(TrainConfig(**QUICK), tmp_path).status == "finished"
+
+
+def test_a_model_that_diverges_is_said(tmp_path: Path) -> None:
+    private = PrivacyConfig(epsilon=8.0, steps=6, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="finite"):
+        train(TrainConfig(**(QUICK | {"dp": private, "model": "mlp"})), tmp_path)
 
 
 def test_options_are_laid_over_a_files_table_key_by_key(tmp_path: Path) -> None:

@@ -261,6 +261,25 @@ def test_a_plan_has_a_ring_for_its_own_vectors_or_none() -> None:
             replace(plan, **wrong)
 
 
+def test_a_sum_that_was_refused_is_refused_again_and_never_half_unmasked() -> None:
+    rig = Rig(lattice(make_plan(4)))
+    rig.run(until="unmask")
+    for i in rig.ask("unmask"):
+        rig.server.receive(i, rig.answer("unmask", i))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rlwe, "_centred", lambda words, _: np.full(len(words), 1 << 30))
+        for _ in range(2):
+            with pytest.raises(RemoteProtocolError):
+                rig.server.close_round()
+    rig.server.close_round()
+    assert rig.server.total().vector.tolist() == rig.expected(range(4))
+
+
+def test_so_many_clients_that_their_secrets_outgrow_the_ring_are_refused() -> None:
+    with pytest.raises(PlanError, match="tell apart"):
+        choose(length=5, digit_bits=32, clients=700_000)
+
+
 def test_plans_that_differ_in_the_ring_alone_do_not_understand_each_other() -> None:
     plan = make_plan(4)
     assert len({plan.digest, lattice(plan).digest, lattice(plan, wraps=True).digest}) == 3

@@ -83,7 +83,7 @@ CASES: list[tuple[Policy, Policy, Plan, tuple[str, Any, Any]]] = [
     (Policy(max_weight=(50, 60)), Policy(max_weight=(51, 60)), a_plan(), ("max_weight", 50, (51, 60))),
     (Policy(max_weight=(1, 50)), Policy(max_weight=(1, 49)), a_plan(), ("max_weight", 50, (1, 49))),
     (OPEN, Policy(), SEMI_HONEST, ("require_identities", "semi-honest", "malicious")),
-    (replace(OPEN, require_masking=False), OPEN, PLAIN, ("require_masking", "plain", "masking or lattice")),
+    (replace(OPEN, require_masking=False), OPEN, PLAIN, ("require_masking", "plain", "masking, lattice or threshold")),
     (
         Policy(plan_digest=a_plan().digest),
         Policy(plan_digest=a_plan(dropouts=2).digest),

@@ -1,0 +1,123 @@
+"""The highest rounds of a threshold key, durably: one upload and one active statement a round, whatever crashes.
+
+Whatever is begun is on disk before `begin` returns, hence before anything is sent. The record is a file of its own
+beside the key, `NAME.rounds`, so that a key put back from a backup does not take it back; without it the key is
+refused. Copy neither: two copies remember two things. A key that was never saved exists once, so that memory will do.
+
+Safe to share between threads and processes: a file is locked, and read again, for every change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from secagg import tags
+from secagg.errors import DecodeError, LocalProtocolError
+from secagg.private_files import locked, replaced
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Record", "record_path"]
+
+Purpose: TypeAlias = Literal["upload", "decrypt"]
+Highest: TypeAlias = dict[Purpose, tuple[int, bytes]]
+
+_CHECK_BYTES = 32
+_MOST_BYTES = 1 << 10
+
+
+def record_path(key: Path) -> Path:
+    """Say where the record of a key file is."""
+    return key.with_name(key.name + ".rounds")
+
+
+class Record:
+    """The highest round of each purpose, and what was begun in it.
+
+    Args:
+        owner: 32 bytes that name the key and the client.
+        path: of the file; None keeps it in memory.
+    """
+
+    def __init__(self, owner: bytes, path: Path | None = None) -> None:
+        self._owner, self._path = owner, path
+        self._highest: Highest = {}
+        self._lock = threading.Lock()
+
+    def begin(self, purpose: Purpose, number: int, what: bytes) -> None:
+        """Remember that something is begun in a round; the very same may be begun again.
+
+        Args:
+            number: of the round.
+            what: 32 bytes that name it.
+        Raises:
+            LocalProtocolError: a higher round was begun, or something else in this one; or the record is gone.
+            DecodeError: the record is damaged or another key's.
+            OSError: it cannot be read or written, or others than its owner have access to it.
+        """
+        with self._lock:
+            if self._path is None:
+                self._highest = _followed(self._highest, purpose, number, what)
+                return
+            if not self._path.exists():
+                text = f"{self._path} is gone, which says what this key was used for: set up a new key"
+                raise LocalProtocolError(text, round=purpose)
+            with locked(self._path, wait=True) as file:
+                before = self._parsed(file.read(_MOST_BYTES + 1) or b"")
+                after = _followed(before, purpose, number, what)
+                if after != before:
+                    replaced(self._path, self._written(after)).close()
+
+    def moved(self, path: Path, *, found: bool) -> Record:
+        """Return the record that goes on in a file.
+
+        Args:
+            found: whether the key is there already, and its record with it; if not, the file is written anew.
+        Raises:
+            LocalProtocolError: it goes on elsewhere already, or what was begun is not in the file that was found.
+            OSError: it cannot be written.
+        """
+        if self._path not in {None, path} or (found and self._highest):
+            text = "this key is in use elsewhere, and a second file would not know what it was used for"
+            raise LocalProtocolError(text, round="save")
+        if not found:
+            with locked(path, wait=False):
+                replaced(path, self._written(self._highest)).close()
+        return Record(self._owner, path)
+
+    def _written(self, highest: Highest) -> bytes:
+        body = msgspec.msgpack.encode([self._owner, highest])
+        return body + _check(body)
+
+    def _parsed(self, data: bytes) -> Highest:
+        body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+        msg = f"{self._path}: not the record of this key, or damaged: set up a new key"
+        if len(data) > _MOST_BYTES or check != _check(body):
+            raise DecodeError(msg)
+        try:
+            owner, highest = msgspec.msgpack.decode(body, type=tuple[bytes, Highest])
+        except msgspec.MsgspecError as error:
+            raise DecodeError(msg) from error
+        if owner != self._owner:
+            raise DecodeError(msg)
+        return highest
+
+
+def _followed(highest: Highest, purpose: Purpose, number: int, what: bytes) -> Highest:
+    last, begun = highest.get(purpose, (-1, b""))
+    if number < last or (number == last and what != begun):
+        text = (
+            f"this key has begun another {purpose} in round {last}, and round {number} may not begin after it: "
+            "a second one would give the key away, use a higher round number"
+        )
+        raise LocalProtocolError(text, round=purpose)
+    return {**highest, purpose: (number, what)}
+
+
+def _check(body: bytes) -> bytes:
+    return hashlib.sha256(tags.THRESHOLD_RECORD + body).digest()
