@@ -131,6 +131,9 @@ class Plan:
         failure_bits: -log2 of a bound on the odds that one round fails although no more than `dropouts` vanish;
             None if that cannot happen. Stated likewise.
         key_agreement: "x25519", or "x25519+ml-kem-768": masks and sealed shares stay secret while either holds.
+        extras: T, how many extra secrets of 32 bytes each client shares along with its own two: if k clients drop out,
+            secret number k of every survivor is revealed, and no other (`secagg.masking.extras`). A round that more
+            than T drop out of is refused.
 
     Raises:
         PlanError: the parameters cannot work or are not safe.
@@ -151,10 +154,11 @@ class Plan:
     privacy_bits: float | None = None
     failure_bits: float | None = None
     key_agreement: KeyAgreement = "x25519"
+    extras: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work or is not safe."""
-        for name in ("clients", "length", "modulus_bits", "threshold", "degree", "dropouts", "corrupted"):
+        for name in ("clients", "length", "modulus_bits", "threshold", "degree", "dropouts", "corrupted", "extras"):
             value = getattr(self, name)
             if type(value) is not int or value < 0:
                 msg = f"{name} must be an integer of at least 0, got {value!r}"
@@ -176,6 +180,10 @@ class Plan:
             (
                 self.masking not in {"plain", "ckks"} or self.key_agreement == "x25519",
                 f"a {self.masking} sum agrees on no keys",
+            ),
+            (
+                not self.extras or self.masking in {"masking", "lattice"},
+                f"a {self.masking} sum carries no extra secrets",
             ),
             (1 <= self.clients <= MAX_CLIENTS, f"clients must be in [1, 2^24], got {self.clients}"),
         ):
@@ -237,6 +245,20 @@ class Plan:
             raise PlanError(msg)
         if self.server == "malicious":
             self._check_malicious()
+        if self.extras and not (self.is_complete or self.keys_draw_graph):
+            msg = (
+                "which extra secret is revealed depends on how many clients dropped out, and on a sparse graph with a "
+                "semi-honest server clients are told of their neighbours only: take the complete graph, or "
+                "server='malicious'"
+            )
+            raise PlanError(msg)
+        tolerated = n - t if self.is_complete else self.dropouts
+        if self.extras > tolerated:
+            msg = (
+                f"extra secret number k is revealed where k clients drop out, and at most {tolerated} may: extras must "
+                f"be in [0, {tolerated}], got {self.extras}"
+            )
+            raise PlanError(msg)
 
     def _check_malicious(self) -> None:
         """Two survivor sets can each be signed by t clients only if 2(t - c) honest signatures come from n - c clients.
@@ -295,6 +317,8 @@ class Plan:
     @property
     def least_survivors(self) -> int:
         """Masked inputs that must arrive for the sum to be opened."""
+        if self.extras:
+            return self.clients - self.extras
         return self.threshold if self.is_complete else self.clients - self.dropouts
 
     @property
@@ -314,6 +338,7 @@ class Plan:
             self.encoding,
             *([] if self.key_agreement == "x25519" else [self.key_agreement]),  # last, so that older digests stand
             *([] if self.lattice is None else [self.signed_length, *_fields_of(self.lattice)]),
+            *([self.extras] if self.extras else []),
             *([self.signed_length] if self.masking == "threshold" else []),
         ]
         return hashlib.sha256(tags.PARAMETERS + msgspec.msgpack.encode(fields)).digest()

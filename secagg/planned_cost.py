@@ -23,7 +23,6 @@ from secagg.errors import PlanError
 from secagg.homomorphic.ckks_rounds import DecryptedSum, EncryptedSum, EncryptedUpload
 from secagg.homomorphic.threshold_rounds import PartialDecryption, ThresholdUpload
 from secagg.masking.messages import (
-    HASH_BYTES,
     AdvertiseKeys,
     ConsistencyCheck,
     MaskedInput,
@@ -34,8 +33,8 @@ from secagg.masking.messages import (
     Survivors,
     UnmaskShares,
     bitmap_bytes,
+    commitment_bytes,
     encapsulated_bytes,
-    entry_bytes,
     envelope_bytes,
     hashes_bytes,
     is_hybrid,
@@ -43,6 +42,7 @@ from secagg.masking.messages import (
     keys_bytes,
     mask_entry_bytes,
     proof_bytes,
+    revealed_bytes,
     sealed_bytes,
     signature_bytes,
     told_bytes,
@@ -181,7 +181,7 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
     """What the server sends to and gets from every client, by protocol round."""
     k = plan.degree
     bitmap, told, signature, hashes = bitmap_bytes(k), told_bytes(plan), signature_bytes(plan), hashes_bytes(plan)
-    keys, entry, bundle = keys_bytes(plan), entry_bytes(plan), sealed_bytes(plan)
+    keys, revealed, bundle = keys_bytes(plan), revealed_bytes(plan), sealed_bytes(plan)
     signers, needed = (k + 1, plan.threshold) if plan.keys_draw_graph else (k, plan.threshold - 1)
     invitation = _Frame(_invitation, (SESSION_BYTES[0], DIGEST_BYTES, DIGEST_BYTES))
     survivors = _Frame(Survivors, (told,))
@@ -195,7 +195,7 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
             _Frame(PeerKeys, (bitmap, keys * k, proof_bytes(plan))),
             _Frame(
                 ShareKeys,
-                (HASH_BYTES, bundle * k, hashes * (k + 1), signature, deal, envelope_bytes(plan, 0)),
+                (commitment_bytes(plan), bundle * k, hashes * (k + 1), signature, deal, envelope_bytes(plan, 0)),
                 per_higher=(0, 0, 0, 0, dealt, envelope),
             ),
         ),
@@ -206,7 +206,7 @@ def _frames(plan: Plan) -> dict[str, tuple[_Frame, _Frame]]:
         "consistency_check": (survivors, _Frame(ConsistencyCheck, (signature,))),
         "unmask": (
             agreed if plan.server == "malicious" else survivors,
-            _Frame(UnmaskShares, (entry * (k + 1),)),
+            _Frame(UnmaskShares, (revealed * (k + 1),)),
         ),
     }
 

@@ -60,6 +60,7 @@ def plan(
     masking: Masking | Literal["auto"] = "masking",
     server: ServerModel = "semi-honest",
     directory: int | None = None,
+    extras: int = 0,
     key_agreement: KeyAgreement = "x25519",
     post_quantum: bool | None = None,
     security_bits: int = 40,
@@ -86,6 +87,8 @@ def plan(
         directory: of how many known identities a server picks the clients of a round. `corrupted` is then a share of
             all of these, and every corrupt one is counted as present: a server that picks the cohort picks them. None:
             every client pins the roster, of which `corrupted` is a share.
+        extras: extra secrets that each client shares, one of which opens for each number of dropouts below (see
+            `Plan`); no more than so many may then drop out of a round, and no fewer than `dropout` of the clients.
         key_agreement: "x25519", or "x25519+ml-kem-768": hybrid, so that traffic recorded today stays secret from a
             quantum computer later; 5.7 kB more per neighbour (1.7 sent, 4.0 received).
         security_bits: privacy may fail in any of the `rounds` with odds of at most 2^-security_bits (sparse graph).
@@ -118,9 +121,11 @@ def plan(
         "encoding": codec.digest,
         "server": server,
         "key_agreement": key_agreement,
+        "extras": extras,
         "dropouts": math.ceil(dropout * n - _ROUNDING),
         "corrupted": math.ceil(corrupted * (n if directory is None else directory) - _ROUNDING),
     }
+    _check_extras(extras, shape["dropouts"])
     if masking == "plain":
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
     if masking == "ckks":
@@ -136,7 +141,8 @@ def plan(
             "lower the shares or take more clients"
         )
         raise PlanError(msg)
-    if graph == "complete" or (graph == "auto" and n <= _CONSORTIUM):
+    few = n <= _CONSORTIUM or (extras and server == "semi-honest")  # whose sparse graphs can carry no extra secrets
+    if graph == "complete" or (graph == "auto" and few):
         return _complete(shape)
     if server == "malicious" and security_bits < LEAST_PRIVACY_BITS:
         msg = f"against a malicious server a sparse graph needs security_bits of at least {LEAST_PRIVACY_BITS}"
@@ -160,8 +166,8 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
 
     Args:
         rounds: for how many rounds its odds are added up.
-    Returns: sentences by subject: graph, threshold, privacy, failure, cohort, modulus, keys, and lattice if there is
-        one, key for "threshold"; for "ckks" and "plain" those that apply.
+    Returns: sentences by subject: graph, threshold, privacy, failure, cohort, modulus, keys, and extras and lattice if
+        there are any, key for "threshold"; for "ckks" and "plain" those that apply.
     Raises:
         PlanError: rounds is not an integer of at least 1.
     """
@@ -187,6 +193,11 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
         "modulus": modulus,
         "keys": keys,
     }
+    if plan.extras:
+        why["extras"] = (
+            f"{plan.extras} extra secrets of each client ride on its shares: with k dropouts number k of every "
+            f"survivor opens, with {plan.extras} none, and with more the round ends"
+        )
     if plan.masking == "threshold":
         why["key"] = _explain_key(ThresholdParameters.of(plan), plan)
     if plan.lattice is not None:
@@ -222,7 +233,7 @@ def _explain_graph(plan: Plan, rounds: int) -> dict[str, str]:
             "graph": f"complete: each client shares a mask with all {k} others, so that no luck is involved",
             "threshold": f"{t} of {n} shares rebuild a secret: {reason}",
             "privacy": f"cannot fail while at most {tolerated} clients side with the server; planned for {c}",
-            "failure": f"cannot happen while at most {n - t} clients drop out; planned for {d}",
+            "failure": f"cannot happen while at most {n - plan.least_survivors} clients drop out; planned for {d}",
         }
     odds = sparse_odds(n, c, d, k, t, malicious=plan.keys_draw_graph)
     drawn, refuses, too_many = "drawn afresh every round", "the server refuses to open the sum", t
@@ -254,6 +265,15 @@ def _check_shares(dropout: float, corrupted: float) -> None:
         if not 0 <= share < 1:
             msg = f"{name} is a share of the clients, in [0, 1), got {share}"
             raise PlanError(msg)
+
+
+def _check_extras(extras: int, dropouts: int) -> None:
+    if type(extras) is not int or 0 < extras < dropouts:
+        msg = (
+            f"extras is 0 or at least the number of clients that may drop out, {dropouts}, since a round that more "
+            f"than extras drop out of is refused; got {extras!r}"
+        )
+        raise PlanError(msg)
 
 
 def _check_choices(graph: str, masking: str, server: str, key_agreement: str) -> None:

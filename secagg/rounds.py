@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from secagg.encoding.fixed_point import Encoded
@@ -31,10 +32,16 @@ class Outcome(NamedTuple):
     Attributes:
         vector: (length,) words, the sum modulo 2^modulus_bits.
         survivors: positions of the clients in it, ascending.
+        extras: by survivor, the extra secret that was opened, if one was.
     """
 
     vector: Words
     survivors: list[int]
+    extras: Mapping[int, bytes] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        """Say how many are in it, never what."""
+        return f"<Outcome of {len(self.survivors)} survivors>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +53,15 @@ class Total:
         survivors: whose vectors are in it, in roster order.
         dropouts: whose are not.
         encoding: digest of the encoding it was summed under.
+        extras: where clients shared extra secrets, by survivor the one of 32 bytes that was opened: number
+            len(dropouts). Empty where as many dropped out as each has extra secrets.
     """
 
     vector: Words = field(repr=False)
     survivors: tuple[ClientId, ...]
     dropouts: tuple[ClientId, ...]
     encoding: bytes = field(repr=False)
+    extras: Mapping[ClientId, bytes] = field(default_factory=dict, repr=False)
 
 
 class Invitation(Message, frozen=True):

@@ -162,6 +162,7 @@ class Server(OneCallAtATime):
             tuple(roster[position] for position in outcome.survivors),
             tuple(client_id for position, client_id in enumerate(roster) if position not in present),
             self._setup.plan.encoding,
+            {roster[position]: extra for position, extra in outcome.extras.items()},
         )
 
     def __repr__(self) -> str:

@@ -33,6 +33,7 @@ from secagg.errors import (
     SecAggError,
     VersionError,
 )
+from secagg.masking.extras import check_given, made
 from secagg.one_call import OneCallAtATime
 from secagg.primitives.keys import KEY_BYTES, derive_key
 from secagg.transitions import KEYED, protocol_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from secagg.homomorphic.threshold_setup import Keep
     from secagg.identity import Identity
     from secagg.journal import Journal
+    from secagg.masking.extras import Extras
     from secagg.params import ClientId, Codec
     from secagg.policy import Policy
     from secagg.rounds import Contribution
@@ -82,6 +84,10 @@ class Client(OneCallAtATime):
             a journal holds the masked input.
         identity: this client's, whose public key the roster pins; where the server is assumed honest, none.
         keys: this client's: the one that all share, for sums under CKKS, or its own part of a threshold key.
+        extras: where the plan has clients share extra secrets, these: fresh and uniform, 32 bytes each; or a callable
+            that makes them of 32 secret bytes, before the contribution is asked for. The bytes are derived from this
+            client's master secret: on resuming from a journal they are the same, while a sequence is handed in again,
+            the same as before.
         key_setup: take part in the set-up of a threshold key instead of in a sum. `contribution` is then a callable
             that keeps the finished `ThresholdKey`, before it is confirmed.
         policy: what this client refuses, here and before it reveals anything; None refuses nothing.
@@ -92,7 +98,7 @@ class Client(OneCallAtATime):
     Raises:
         KeyError: the roster does not hold this client id.
         PolicyError: the policy refuses this setup.
-        PlanError: no identity, another than the roster pins, or one that would not be used.
+        PlanError: no identity, another than the roster pins, or one that would not be used; the same of extra secrets.
         LocalProtocolError: the journal is another's, or aborted; or a round at least as high was begun already.
         DecodeError: the journal is damaged or sealed under another key.
         OSError: the journal cannot be read or written.
@@ -106,6 +112,7 @@ class Client(OneCallAtATime):
         *,
         identity: Identity | None = None,
         keys: CkksKeys | ThresholdKey | None = None,
+        extras: Extras | None = None,
         key_setup: bool = False,
         policy: Policy | None = None,
         codec: Codec | None = None,
@@ -128,14 +135,16 @@ class Client(OneCallAtATime):
         if history is not None and not (resuming and history.begun(setup)):
             self._history = history.with_round(setup)
         _check_identity(setup, self._position, identity)
+        check_given(setup.plan, extras)
         begin = _begin(setup, next(iter(self._steps)), keys, key_setup=key_setup)
         if journal is None:
             self._memory = _Memory(os.urandom(KEY_BYTES))
             self._state: Any = begin(setup, self._position, contribution, identity)
+            self._share(extras)
             return
         nothing = partial(np.zeros, setup.plan.length, word_dtype(setup.plan.modulus_bits))
         self._state = begin(setup, self._position, nothing, identity)
-        self._resume(contribution, journal)
+        self._resume(contribution, extras, journal)
 
     @property
     def history(self) -> History | None:
@@ -227,13 +236,20 @@ class Client(OneCallAtATime):
                 self._history = self._history.with_survivors(self._setup, survivors)
         return state, encode(answer, self._setup)
 
-    def _resume(self, contribution: Contribution | Keep, journal: Journal) -> None:
+    def _share(self, extras: Extras | None) -> None:
+        """Hand the extra secrets to the first state."""
+        if extras is not None:
+            secret = derive_key(self._memory.master, tags.EXTRA_SECRET, self._setup.digest)
+            self._state = replace(self._state, extras=made(self._setup.plan, extras, secret))
+
+    def _resume(self, contribution: Contribution | Keep, extras: Extras | None, journal: Journal) -> None:
         """Walk the table over the requests of a journal, and hand over the contribution if it is still to be used."""
         progress = journal.begin(self._setup, self._position)
         self._memory = _Memory(progress.master, *progress.finished)
         if any(progress.finished):
             self._state = None
             return
+        self._share(extras)
         for message, stored in progress.answered:
             request = hashlib.sha256(message).digest()
             try:
@@ -248,7 +264,10 @@ class Client(OneCallAtATime):
             self._state = replace(self._state, contribution=contribution)
 
     def _not_ours(self) -> LocalProtocolError:
-        text = "the journal was written by another version of this library: resume it with that, or start a new round"
+        text = (
+            "the journal was written by another version of this library, or with other extra secrets: resume it with "
+            "those, or start a new round"
+        )
         return LocalProtocolError(text, round=self._round)
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from secagg.encoding.fixed_point import Encoded
     from secagg.encoding.packing import Words
+    from secagg.masking.extras import Extras
     from secagg.params import ClientId, Plan
     from secagg.rounds import Contribution, Total
     from secagg.simulated_keys import SimulatedKeys
@@ -83,6 +84,7 @@ def simulate(
     dropouts: Mapping[DropId, str] | None = None,
     session: bytes | None = None,
     round: int = 0,  # noqa: A002 -- the paper's word
+    extras: Mapping[Id, Extras] | None = None,
     observers: Sequence[Observer] = (),
     keys: SimulatedKeys | None = None,
 ) -> Total:
@@ -96,10 +98,11 @@ def simulate(
             "share_keys", "masked_input", "unmask"; "upload" if plain; "upload", "decrypt" under a key).
         session: 16..64 bytes; None draws a fresh one.
         round: round number within the session.
+        extras: each client's extra secrets, as `Client` takes them; None where the plan asks for none.
         observers: watch messages and time.
         keys: of `make_keys` for this plan, roster and session, to be used again; None makes what is needed afresh. A
             threshold key is then set up in this round, unwatched, and the sum takes the next.
-    Returns: the sum over the clients whose vector arrived.
+    Returns: the sum over the clients whose vector arrived, with the extra secrets that these open.
     Raises:
         ThresholdError: too few clients remain.
         PlanError: the roster does not fit the plan.
@@ -130,6 +133,7 @@ def simulate(
     last_word = _checked_dropouts(dropouts or {}, setup, steps)
     for observer in observers:
         observer.on_start(setup)
+    secrets: Mapping[Any, Extras] = extras or {}
     server = Server(setup, context=keys.context)
     clients: dict[ClientId, Client] = {}
     for step in steps:
@@ -146,6 +150,7 @@ def simulate(
                     contribution(client_id),
                     identity=keys.identities.get(client_id),
                     keys=keys.keys.get(client_id),
+                    extras=secrets.get(client_id),
                 )
             answer = _timed(observers, step, "client", partial(clients[client_id].receive, request))
             for observer in observers:

@@ -84,6 +84,12 @@ SIGNED_SHARES: Final = _label("signed-shares")
 SEED_COMMITMENT: Final = _label("seed-commitment")
 """What a client publishes of its self-mask seed, so that a wrong reconstruction is noticed."""
 
+EXTRA_SECRET: Final = _label("extra-secret")
+"""What a client makes its extra secrets of, from the master secret of its round."""
+
+EXTRA_COMMITMENT: Final = _label("extra-commitment")
+"""What a client publishes of an extra secret, by number, so that a wrong reconstruction is noticed."""
+
 MASK_CONFIRMATION: Final = _label("mask-confirmation")
 """What travels beside an encapsulated mask secret, so that another one is noticed."""
 

@@ -103,7 +103,7 @@ class Puppet:
         self.identity = identity
         self.state: Any = ClientState0(setup, position, vector, identity)
         self.mask_keys: list[KeyPair] = []
-        self.shares: dict[int, tuple[bytes, bytes]] = {}
+        self.shares: dict[int, tuple[bytes, ...]] = {}
 
     def receive(self, message: bytes) -> bytes:
         """Answer as an honest client in this state would."""

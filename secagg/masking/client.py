@@ -26,6 +26,7 @@ from secagg.encoding.packing import pack, reduce
 from secagg.errors import SERVER, DecodeError, FaultyServerError, LocalProtocolError, SuspectedPeerError, ThresholdError
 from secagg.identity import verify_signature
 from secagg.masking.client_states import ClientState0, ClientState1, ClientState2, ClientState3, ClientState4, Peer
+from secagg.masking.extras import FIRST_EXTRA, commitments, revealed_number
 from secagg.masking.hybrid import (
     KemParts,
     derive_pair,
@@ -47,6 +48,7 @@ from secagg.masking.messages import (
     Survivors,
     UnmaskShares,
     cut,
+    entries_dealt,
     entry_bytes,
     hashes_bytes,
     is_hybrid,
@@ -57,7 +59,7 @@ from secagg.masking.messages import (
 )
 from secagg.masking.parties import mask_of
 from secagg.masking.reading import cut_entries, keyed, named, require_enough, require_subset, vouched_keys
-from secagg.masking.streams import channel, pairwise_mask_key, sealing_key, seed_commitment, self_mask_key
+from secagg.masking.streams import channel, pairwise_mask_key, sealing_key, self_mask_key
 from secagg.masking.transcript import (
     consistency_statement,
     digest_of_keys,
@@ -107,12 +109,12 @@ def client_advertise_keys(
     signature = b""
     if state.identity is not None:
         signature = state.identity.sign(keys_statement(setup, state.position, sealing.public, mask.public))
-    following = ClientState1(setup, state.position, state.contribution, state.identity, sealing, mask)
+    following = ClientState1(setup, state.position, state.contribution, state.identity, state.extras, sealing, mask)
     return following, AdvertiseKeys(state.position, sealing.public, mask.public, signature, setup.model)
 
 
 def client_share_keys(state: ClientState1, message: PeerKeys, random: bytes) -> tuple[ClientState2, ShareKeys]:
-    """Round 1: share the self-mask seed and the mask key among self and neighbours, sealed to each.
+    """Round 1: share the self-mask seed, the mask key and extra secrets among self and neighbours, sealed to each.
 
     Args:
         random: 32 fresh bytes; where keys are hybrid, encapsulation draws from the operating system besides.
@@ -156,7 +158,7 @@ def _share_keys(
     parts, envelope = escrow(state, public, recovery, sent)
     holders = sorted([*present, me])
     shares = split(
-        [seed, recovery],
+        [seed, recovery, *state.extras],
         np.array(holders, dtype=np.uint64) + np.uint64(1),
         t=setup.plan.threshold,
         random=derive_key(random, tags.SHAMIR_COEFFICIENTS, setup.digest),
@@ -170,7 +172,7 @@ def _share_keys(
         if state.identity is not None:
             hashes += [entry_hash(setup, me, holder, purpose, entry) for purpose, entry in enumerate(entries)]
         if holder == me:
-            own_entry = entries[0]
+            own_entry, own_extras = entries[0], entries[FIRST_EXTRA:]
             continue
         theirs, mask_key = public[holder]
         secret = _agree(state.sealing, theirs, "share_keys")
@@ -182,9 +184,19 @@ def _share_keys(
     advertised = {peer: sealing + mask for peer, (sealing, mask) in public.items()}
     known = digest_of_keys(setup, advertised | {me: state.sealing.public + state.mask.public})
     following = ClientState2(
-        setup, me, state.contribution, state.identity, known, state.sealing, state.mask, seed, own_entry, peers
+        setup,
+        me,
+        state.contribution,
+        state.identity,
+        known,
+        state.sealing,
+        state.mask,
+        seed,
+        own_entry,
+        own_extras,
+        peers,
     )
-    commitment, published, signature = seed_commitment(setup, me, seed), b"".join(hashes), b""
+    commitment, published, signature = commitments(setup, me, seed, state.extras), b"".join(hashes), b""
     bundles, encapsulated = b"".join(sealed), parts.encapsulated
     if sent is not None and is_hybrid(setup.plan):  # bundles were sealed under secrets that are gone
         bundles, encapsulated = sent.sealed, sent.encapsulated
@@ -229,7 +241,7 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     add_masks(y, masks)
     bits = setup.plan.masked[1]
     reduce(y, bits)
-    following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, entries, shared)
+    following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, state.own_extras, entries, shared)
     packed = pack(y, bits)
     return following, MaskedInput(me, memoryview(b"".join((packed, ciphertext))) if ciphertext else packed)
 
@@ -237,11 +249,14 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
 def client_unmask(state: ClientState3, message: Survivors, random: bytes) -> tuple[None, UnmaskShares]:
     """Round 4: for every peer reveal one share: of its self mask if it survived, of its mask key if not.
 
+    And of one extra secret of each survivor, if there are any: which, the number of survivors says.
+
     Args:
         random: not used.
     Raises:
         FaultyServerError: malformed, or a survivor that never shared its secrets.
-        ThresholdError: fewer than t share holders survive, so that the sum cannot be recovered anyway.
+        ThresholdError: fewer than t share holders survive, so that the sum cannot be recovered anyway, or fewer clients
+            than the plan asks for.
     """
     del random
     return None, _reveal(state, _survivors(state, message, "unmask"))
@@ -256,7 +271,8 @@ def client_consistency_check(
         random: not used.
     Raises:
         FaultyServerError: malformed, or a survivor that never shared its secrets.
-        ThresholdError: fewer than t share holders survive, so that the sum cannot be recovered anyway.
+        ThresholdError: fewer than t share holders survive, so that the sum cannot be recovered anyway, or fewer clients
+            than the plan asks for.
     """
     del random
     setup, me = state.setup, state.position
@@ -266,7 +282,7 @@ def client_consistency_check(
     if state.identity is None:  # the session refuses to begin like this
         text = "no identity to sign with"
         raise LocalProtocolError(text, round="consistency_check")
-    following = ClientState4(setup, me, state.own_entry, state.entries, survived, statement)
+    following = ClientState4(setup, me, state.own_entry, state.own_extras, state.entries, survived, statement)
     return following, ConsistencyCheck(me, state.identity.sign(statement))
 
 
@@ -311,27 +327,39 @@ def _survivors(state: ClientState3, message: Survivors, step: str) -> list[int]:
         raise FaultyServerError(text, round=step, culprits=[SERVER])
     holders = [peer for peer in survivors if peer in state.entries]
     require_enough(holders, setup, "share holders that survive")
-    if setup.plan.keys_draw_graph and len(survivors) + 1 < setup.plan.least_survivors:
+    if (setup.plan.keys_draw_graph or setup.plan.extras) and len(survivors) + 1 < setup.plan.least_survivors:
         what = "clients that delivered a masked input"
         raise ThresholdError(needed=setup.plan.least_survivors, survivors=len(survivors) + 1, what=what)
     return survivors
 
 
 def _reveal(state: ClientState3 | ClientState4, survivors: list[int]) -> UnmaskShares:
-    """Choose one share of every peer that shared: of its self mask if it survived, of its mask key if not."""
-    alive = set(survivors)
-    revealed = {peer: entries[0 if peer in alive else 1] for peer, entries in state.entries.items()}
-    revealed[state.position] = state.own_entry
-    return UnmaskShares(state.position, b"".join(revealed[peer] for peer in sorted(revealed)))
+    """Choose one share of every peer that shared: of its self mask if it survived, of its mask key if not.
+
+    And the share of every survivor's extra secret that these survivors open, if they open one.
+    """
+    me = state.position
+    alive = {*survivors, me}
+    chosen = {peer: entries[0 if peer in alive else 1] for peer, entries in state.entries.items()} | {
+        me: state.own_entry
+    }
+    revealed = [chosen[peer] for peer in sorted(chosen)]
+    number = revealed_number(state.setup.plan, len(alive))
+    if number is not None:
+        extras = {peer: entries[FIRST_EXTRA + number] for peer, entries in state.entries.items() if peer in alive}
+        extras[me] = state.own_extras[number]
+        revealed += [extras[peer] for peer in sorted(extras)]
+    return UnmaskShares(me, b"".join(revealed))
 
 
-def _salts(setup: Setup, random: bytes, holders: int) -> list[tuple[bytes, bytes]]:
-    """Derive two salts per share holder; empty ones where no hashes are published."""
+def _salts(setup: Setup, random: bytes, holders: int) -> list[tuple[bytes, ...]]:
+    """Derive a salt per entry and share holder; empty ones where no hashes are published."""
+    each = entries_dealt(setup.plan)
     if setup.plan.server != "malicious":
-        return [(b"", b"")] * holders
-    stream = keystream(derive_key(random, tags.SHARE_SALTS, setup.digest), 2 * SALT_BYTES * holders).tobytes()
-    pieces = cut(stream, SALT_BYTES, 2 * holders, "salts")
-    return list(zip(pieces[::2], pieces[1::2], strict=True))
+        return [(b"",) * each] * holders
+    stream = keystream(derive_key(random, tags.SHARE_SALTS, setup.digest), each * SALT_BYTES * holders).tobytes()
+    pieces = cut(stream, SALT_BYTES, each * holders, "salts")
+    return [tuple(pieces[at : at + each]) for at in range(0, len(pieces), each)]
 
 
 def _agree(pair: PlanKeyPair, public: bytes, step: str) -> bytes:
@@ -342,23 +370,23 @@ def _agree(pair: PlanKeyPair, public: bytes, step: str) -> bytes:
         raise FaultyServerError(text, round=step, culprits=[SERVER]) from error
 
 
-def _open(state: ClientState2, peer: int, bundle: bytes, parts: KemParts) -> tuple[bytes, bytes]:
-    """Open a peer's bundle: its two entries, checked against the hashes that it published."""
+def _open(state: ClientState2, peer: int, bundle: bytes, parts: KemParts) -> tuple[bytes, ...]:
+    """Open a peer's bundle: its entries, checked against the hashes that it published."""
     setup, me = state.setup, state.position
     sealed, hashes = bundle[: sealed_bytes(setup.plan)], bundle[sealed_bytes(setup.plan) :]
     key, where = incoming(state, peer, parts)
     try:
         opened = open_sealed(key, sealed, associated_data=where)
-        first, second = cut(opened, entry_bytes(setup.plan), 2, "shares")
-        for entry in (first, second):
+        entries = tuple(cut(opened, entry_bytes(setup.plan), entries_dealt(setup.plan), "shares"))
+        for entry in entries:
             shares_from_bytes(entry[:SHARE_BYTES])
     except DecodeError as error:
         text = f"the shares sealed by a peer are unusable: {error}"
         raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]]) from error
-    if hashes and hashes != b"".join(entry_hash(setup, peer, me, i, entry) for i, entry in enumerate((first, second))):
+    if hashes and hashes != b"".join(entry_hash(setup, peer, me, i, entry) for i, entry in enumerate(entries)):
         text = "the shares sealed by a peer are not those it published hashes of"
         raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]])
-    return first, second
+    return entries
 
 
 def incoming(state: ClientState2, peer: int, parts: KemParts) -> tuple[bytes, bytes]:

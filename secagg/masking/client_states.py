@@ -40,12 +40,14 @@ class ClientState0:
 
     Attributes:
         identity: what it signs with against a malicious server; None where the server is assumed honest.
+        extras: as many secrets of 32 bytes as the plan asks for.
     """
 
     setup: Setup
     position: int
     contribution: Contribution = field(repr=False)
     identity: Identity | None = field(default=None, repr=False)
+    extras: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,7 @@ class ClientState1:
     position: int
     contribution: Contribution = field(repr=False)
     identity: Identity | None = field(repr=False)
+    extras: tuple[bytes, ...] = field(repr=False)
     sealing: PlanKeyPair = field(repr=False)
     mask: PlanKeyPair = field(repr=False)
 
@@ -68,6 +71,7 @@ class ClientState2:
         keys: hash of all public keys it was shown.
         peers: by position, the neighbours it sealed shares to.
         own_entry: its own share of its self-mask seed, and the salt.
+        own_extras: the same of its extra secrets.
     """
 
     setup: Setup
@@ -79,6 +83,7 @@ class ClientState2:
     mask: PlanKeyPair = field(repr=False)
     self_mask_seed: bytes = field(repr=False)
     own_entry: bytes = field(repr=False)
+    own_extras: tuple[bytes, ...] = field(repr=False)
     peers: dict[int, Peer] = field(repr=False)
 
 
@@ -87,8 +92,9 @@ class ClientState3:
     """Masked input sent: waits for `Survivors`.
 
     Attributes:
-        keys, own_entry: as before.
-        entries: by position, what to reveal of the peer if it survives (self mask), and if not (mask key).
+        keys, own_entry, own_extras: as before.
+        entries: by position, what to reveal of the peer if it survives (self mask), and if not (mask key); then of each
+            of its extra secrets.
         shared: (n,) bool, who shared their secrets, as far as it was told.
     """
 
@@ -97,7 +103,8 @@ class ClientState3:
     identity: Identity | None = field(repr=False)
     keys: bytes
     own_entry: bytes = field(repr=False)
-    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+    own_extras: tuple[bytes, ...] = field(repr=False)
+    entries: dict[int, tuple[bytes, ...]] = field(repr=False)
     shared: NDArray[np.bool_]
 
 
@@ -106,7 +113,7 @@ class ClientState4:
     """Survivors signed: waits for `PeerSignatures`.
 
     Attributes:
-        own_entry, entries: as before.
+        own_entry, own_extras, entries: as before.
         alive: (n,) bool, who survived.
         statement: what it signed.
     """
@@ -114,6 +121,7 @@ class ClientState4:
     setup: Setup
     position: int
     own_entry: bytes = field(repr=False)
-    entries: dict[int, tuple[bytes, bytes]] = field(repr=False)
+    own_extras: tuple[bytes, ...] = field(repr=False)
+    entries: dict[int, tuple[bytes, ...]] = field(repr=False)
     alive: NDArray[np.bool_]
     statement: bytes = field(repr=False)

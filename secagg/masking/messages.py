@@ -95,10 +95,10 @@ class ShareKeys(Message, frozen=True):
     """Client -> server, round share_keys.
 
     Attributes:
-        commitment: 32 bytes that the self-mask seed determines and that do not reveal it.
-        sealed: one bundle per neighbour that advertised keys: its two entries (share of the self-mask seed, share of
-            the mask key), sealed.
-        hashes: against a malicious server, 64 bytes per share holder, this client included: of its two entries.
+        commitment: 32 bytes that the self-mask seed determines and that do not reveal it; then 32 per extra secret.
+        sealed: one bundle per neighbour that advertised keys: its entries (share of the self-mask seed, of the mask
+            key, of each extra secret), sealed.
+        hashes: against a malicious server, per share holder, this client included, 32 bytes for each of its entries.
         signature: of its identity over commitment and hashes, 64 bytes; empty like `hashes` otherwise.
         encapsulated: where keys are hybrid, per recipient of a bundle the 1088-byte ciphertext to its sealing key;
             then, per recipient of a higher position, the ciphertext to its mask key and a 32-byte confirmation.
@@ -121,7 +121,8 @@ class ShareKeys(Message, frozen=True):
         """Return the most bytes of the variable fields."""
         plan, k = setup.plan, setup.plan.degree
         escrow = encapsulated_bytes(plan, k, k) + envelope_bytes(plan, k)
-        return HASH_BYTES + sealed_bytes(plan) * k + hashes_bytes(plan) * (k + 1) + signature_bytes(plan) + escrow
+        dealt = commitment_bytes(plan) + sealed_bytes(plan) * k
+        return dealt + hashes_bytes(plan) * (k + 1) + signature_bytes(plan) + escrow
 
 
 class PeerShares(Message, frozen=True):
@@ -129,8 +130,8 @@ class PeerShares(Message, frozen=True):
 
     Attributes:
         present: bitmap over the recipient's neighbours; over everyone else where the graph is drawn from the keys.
-        sealed: per present neighbour, the bundle it sealed to the recipient, and the hashes of its two entries if there
-            are any.
+        sealed: per present neighbour, the bundle it sealed to the recipient, and the hashes of its entries if there are
+            any.
         encapsulated: where keys are hybrid, per present neighbour the ciphertext to the recipient's sealing key; then,
             per present neighbour of a lower position, the ciphertext to its mask key and the confirmation.
     """
@@ -224,7 +225,8 @@ class UnmaskShares(Message, frozen=True):
 
     Attributes:
         entries: each a share (40 bytes) and its salt, if there is one: of the self mask of a survivor, of the mask key
-            of a dropout.
+            of a dropout. Then, by ascending position, a share of every survivor's extra secret that is revealed, if one
+            is.
     """
 
     KIND: ClassVar[int] = 8
@@ -235,7 +237,7 @@ class UnmaskShares(Message, frozen=True):
     @classmethod
     def max_payload(cls, setup: Setup) -> int:
         """Return the most bytes of the variable fields."""
-        return entry_bytes(setup.plan) * (setup.plan.degree + 1)
+        return revealed_bytes(setup.plan) * (setup.plan.degree + 1)
 
 
 def signature_bytes(plan: Plan) -> int:
@@ -248,14 +250,29 @@ def entry_bytes(plan: Plan) -> int:
     return SHARE_BYTES + (SALT_BYTES if plan.server == "malicious" else 0)
 
 
+def entries_dealt(plan: Plan) -> int:
+    """Return how many secrets each client shares: two of its own, and extra ones."""
+    return 2 + plan.extras
+
+
 def sealed_bytes(plan: Plan) -> int:
-    """Return the length of one peer's two entries, sealed."""
-    return 2 * entry_bytes(plan) + TAG_BYTES
+    """Return the length of one peer's entries, sealed."""
+    return entries_dealt(plan) * entry_bytes(plan) + TAG_BYTES
 
 
 def hashes_bytes(plan: Plan) -> int:
-    """Return the length of the hashes of one peer's two entries: 0 where the server is assumed honest."""
-    return 2 * HASH_BYTES if plan.server == "malicious" else 0
+    """Return the length of the hashes of one peer's entries: 0 where the server is assumed honest."""
+    return entries_dealt(plan) * HASH_BYTES if plan.server == "malicious" else 0
+
+
+def commitment_bytes(plan: Plan) -> int:
+    """Return the length of the commitments to a self-mask seed and to extra secrets."""
+    return HASH_BYTES * (1 + plan.extras)
+
+
+def revealed_bytes(plan: Plan) -> int:
+    """Return the most bytes that are revealed of one client's secrets: all of them, if nobody drops out."""
+    return entry_bytes(plan) * (2 if plan.extras else 1)
 
 
 def keys_bytes(plan: Plan) -> int:

@@ -20,13 +20,13 @@ from secagg.encoding.packing import Words, add_packed, packed_bytes, word_dtype
 from secagg.errors import DecodeError, RemoteProtocolError, SuspectedPeerError, ThresholdError
 from secagg.masking.hybrid import Escrow, check_escrow, check_public_key, halves, route_encapsulated
 from secagg.masking.messages import (
-    HASH_BYTES,
     AdvertiseKeys,
     MaskedInput,
     PeerKeys,
     PeerShares,
     ShareKeys,
     Survivors,
+    commitment_bytes,
     cut,
     hashes_bytes,
     sealed_bytes,
@@ -115,8 +115,8 @@ class ServerState3:
 
     Attributes:
         keys, advertised: as before.
-        commitments: to their self-mask seeds, by position.
-        hashes: of their shares, by position: 64 bytes per holder; empty where the server is assumed honest.
+        commitments: to their self-mask seeds and extra secrets, by position.
+        hashes: of their shares, by position: 32 bytes per holder and secret; empty where the server is assumed honest.
         escrows: what explains their masks once shares open it, by position; nobody's where keys are X25519 alone.
         shared: (n,) bool, who they are.
         total: words, the running sum of what is masked; owned by this state and moved on.
@@ -205,12 +205,12 @@ def server_check_shares(state: ServerState2, message: ShareKeys) -> None:
         FaultyClientError: so, or not signed by its identity.
     """
     setup, client = state.setup, message.client
-    if len(message.commitment) != HASH_BYTES:
-        raise faulty(setup, client, f"a commitment has {HASH_BYTES} bytes", "share_keys")
+    if len(message.commitment) != commitment_bytes(setup.plan):
+        raise faulty(setup, client, f"a commitment has {commitment_bytes(setup.plan)} bytes", "share_keys")
     recipients = peers_among(setup, client, state.advertised)
     try:
         cut(message.sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
-        cut(message.hashes, hashes_bytes(setup.plan), len(recipients) + 1, "pairs of hashes")
+        cut(message.hashes, hashes_bytes(setup.plan), len(recipients) + 1, "sets of hashes")
         check_escrow(setup.plan, message, recipients)
     except DecodeError as error:
         raise faulty(setup, client, str(error), "share_keys") from error
@@ -235,7 +235,7 @@ def server_share_keys(state: ServerState2, inbox: Mapping[int, ShareKeys]) -> tu
     for sender in sorted(inbox):  # ascending, so that every recipient's bundles are too
         recipients = peers_among(setup, sender, state.advertised)
         bundles = cut(inbox[sender].sealed, sealed_bytes(setup.plan), len(recipients), "sealed bundles")
-        dealt = cut(inbox[sender].hashes, hashes_bytes(setup.plan), len(recipients) + 1, "pairs of hashes")
+        dealt = cut(inbox[sender].hashes, hashes_bytes(setup.plan), len(recipients) + 1, "sets of hashes")
         for place, (recipient, bundle) in enumerate(zip(recipients, bundles, strict=True)):
             if recipient in mail:
                 mail[recipient].append(bundle + dealt[place + (sender < recipient)])  # its own come in between

@@ -45,7 +45,7 @@ def entry_hash(setup: Setup, dealer: int, holder: int, purpose: int, entry: byte
     """Hash a share and its salt: 32 bytes that bind the dealer and hide the share.
 
     Args:
-        purpose: 0, a share of the self-mask seed; 1, of the mask key.
+        purpose: 0, a share of the self-mask seed; 1, of the mask key; 2 + j, of extra secret number j.
         entry: share and salt.
     """
     where = b"".join(number.to_bytes(8, "little") for number in (dealer, holder, purpose))
@@ -55,7 +55,7 @@ def entry_hash(setup: Setup, dealer: int, holder: int, purpose: int, entry: byte
 def shares_statement(
     setup: Setup, position: int, commitment: bytes, hashes: bytes, encapsulated: bytes = b"", envelope: bytes = b""
 ) -> bytes:
-    """Say: I answer for a self-mask seed with this commitment, and for shares with these hashes.
+    """Say: I answer for a self-mask seed (and extra secrets) with this commitment, and for shares with these hashes.
 
     Where keys are hybrid: and for these ciphertexts, and for the envelope that the shares open.
     """

@@ -12,6 +12,7 @@ import numpy as np
 
 from secagg.encoding.packing import Words, reduce
 from secagg.errors import DecodeError, FaultyClientError, RemoteProtocolError, SuspectedPeerError, ThresholdError
+from secagg.masking.extras import FIRST_EXTRA, extra_commitment, revealed_number
 from secagg.masking.hybrid import confirmed, open_envelope
 from secagg.masking.messages import (
     HASH_BYTES,
@@ -132,16 +133,19 @@ def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
         FaultyClientError: so; the dealer is not to blame, since this client accepted its shares.
     """
     setup, holder = state.setup, message.client
-    owners = _share_owners(state, holder)
+    secrets = _secrets_sent(state, holder)
     try:
-        entries = cut(message.entries, entry_bytes(setup.plan), len(owners), "shares")
+        entries = cut(message.entries, entry_bytes(setup.plan), len(secrets), "shares")
         _shares_of(setup, message)
     except DecodeError as error:
         raise faulty(setup, holder, str(error), "unmask") from error
     if setup.plan.server != "malicious":
         return
-    for owner, entry in zip(owners, entries, strict=True):
-        purpose = 0 if state.survived[owner] else 1
+    n = setup.plan.clients
+    missing = n - int(state.survived.sum())
+    for secret, entry in zip(secrets, entries, strict=True):
+        owner = secret % n
+        purpose = FIRST_EXTRA + missing if secret >= n else int(not state.survived[owner])
         published = hashes_for(setup, state.advertised, state.hashes[owner], owner, holder)
         if entry_hash(setup, owner, holder, purpose, entry) != published[purpose * HASH_BYTES :][:HASH_BYTES]:
             text = f"revealed another share than it was dealt by {setup.roster[owner]!r}"
@@ -151,7 +155,8 @@ def server_check_unmask(state: ServerState4, message: UnmaskShares) -> None:
 def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tuple[Outcome, Outbox]:
     """Rebuild the survivors' self masks and the dropouts' pairwise masks, and remove them from the sum.
 
-    Returns: the sum modulo 2^modulus_bits of the survivors' vectors; nothing is sent.
+    Returns: the sum modulo 2^modulus_bits of the survivors' vectors, and of each the extra secret that its survivors
+        open, if they open one; nothing is sent.
     Raises:
         ThresholdError: fewer than t shares of some secret arrived; the state stands, so late shares still help.
         FaultyClientError, SuspectedPeerError: shares combine to no secret, or to another than was committed to or
@@ -160,7 +165,12 @@ def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tup
     setup = state.setup
     owners = owners_to_rebuild(state)
     require_holders(setup, owners, mask_of(setup, inbox), "share holders that sent shares")
-    secrets = _rebuild(state, owners, inbox)
+    survivors: list[int] = np.flatnonzero(state.survived).tolist()
+    number = revealed_number(setup.plan, len(survivors))
+    opened = [] if number is None else [setup.plan.clients + survivor for survivor in survivors]
+    secrets = _rebuild(state, owners + opened, inbox)
+    extras = {survivor: secrets.pop(secret) for survivor, secret in zip(survivors, opened, strict=False)}
+    _check_extras(state, extras)
     masks = list(_masks_to_remove(state, secrets))
     total = state.total if state.ciphertexts is None else state.total.copy()  # opening may refuse what is left
     add_masks(total, masks)
@@ -168,19 +178,23 @@ def server_unmask(state: ServerState4, inbox: Mapping[int, UnmaskShares]) -> tup
     if state.ciphertexts is not None:
         total = state.ciphertexts.open(setup, total)
     total.flags.writeable = False
-    return Outcome(total, np.flatnonzero(state.survived).tolist()), {}
+    return Outcome(total, survivors, extras), {}
 
 
-def _rebuild(state: ServerState4, owners: list[int], inbox: Mapping[int, UnmaskShares]) -> dict[int, bytes]:
-    """Combine t shares of every owner's secret; owners whose t holders are the same are combined together."""
+def _rebuild(state: ServerState4, wanted: list[int], inbox: Mapping[int, UnmaskShares]) -> dict[int, bytes]:
+    """Combine t shares of every secret wanted; those whose t holders are the same are combined together.
+
+    Args:
+        wanted: by owner; extra secrets by owner + n.
+    """
     setup, t = state.setup, state.setup.plan.threshold
-    row_of = np.full(setup.plan.clients, -1)
-    row_of[owners] = np.arange(len(owners))
-    points = np.zeros((len(owners), t), dtype=np.uint64)
-    shares = np.zeros((len(owners), t, LIMBS), dtype=np.uint64)
-    filled = np.zeros(len(owners), dtype=np.int64)
+    row_of = np.full(2 * setup.plan.clients, -1)
+    row_of[wanted] = np.arange(len(wanted))
+    points = np.zeros((len(wanted), t), dtype=np.uint64)
+    shares = np.zeros((len(wanted), t, LIMBS), dtype=np.uint64)
+    filled = np.zeros(len(wanted), dtype=np.int64)
     for holder in sorted(inbox):
-        rows = row_of[_share_owners(state, holder)]
+        rows = row_of[_secrets_sent(state, holder)]
         useful = (rows >= 0) & (filled[rows] < t)
         rows = rows[useful]
         points[rows, filled[rows]] = holder + 1
@@ -194,9 +208,19 @@ def _rebuild(state: ServerState4, owners: list[int], inbox: Mapping[int, UnmaskS
             found = combine(xs, shares[rows].swapaxes(0, 1), t=t)
         except DecodeError as error:
             unusable = next(row for row in rows.tolist() if not _combines(xs, shares[row], t))
-            raise _misfit(setup, owners[unusable], f"no secret: {error}") from error
-        secrets |= {owners[row]: secret for row, secret in zip(rows.tolist(), found, strict=True)}
+            raise _misfit(setup, wanted[unusable] % setup.plan.clients, f"no secret: {error}") from error
+        secrets |= {wanted[row]: secret for row, secret in zip(rows.tolist(), found, strict=True)}
     return secrets
+
+
+def _check_extras(state: ServerState4, extras: Mapping[int, bytes]) -> None:
+    """Blame whoever shared another extra secret than it committed to."""
+    setup = state.setup
+    missing = setup.plan.clients - len(extras)
+    for owner, extra in extras.items():
+        committed = state.commitments[owner][HASH_BYTES * (1 + missing) :][:HASH_BYTES]
+        if extra_commitment(setup, owner, missing, extra) != committed:
+            raise _misfit(setup, owner, "another extra secret than was committed to")
 
 
 def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Iterator[tuple[bytes, int]]:
@@ -204,7 +228,7 @@ def _masks_to_remove(state: ServerState4, secrets: Mapping[int, bytes]) -> Itera
     setup, shared = state.setup, shared_by(state.setup, state.shared)
     for owner, secret in secrets.items():
         if state.survived[owner]:
-            if seed_commitment(setup, owner, secret) != state.commitments[owner]:
+            if seed_commitment(setup, owner, secret) != state.commitments[owner][:HASH_BYTES]:
                 raise _misfit(setup, owner, "another seed than was committed to")
             yield self_mask_key(setup, owner, secret), -1
             continue
@@ -260,9 +284,16 @@ def owners_to_rebuild(state: ServerState4) -> list[int]:
     return sorted([*np.flatnonzero(state.survived).tolist(), *needed])
 
 
-def _share_owners(state: ServerState4, holder: int) -> list[int]:
-    """Whose shares a survivor sends, in order: its own and those of its neighbours that shared."""
-    return sorted([holder, *peers_among(state.setup, holder, state.shared)])
+def _secrets_sent(state: ServerState4, holder: int) -> list[int]:
+    """Of which secrets a survivor sends shares, in order: its own and those of its neighbours that shared, by owner.
+
+    Then, if they are opened, the extra secrets of those of them that survived, by owner + n.
+    """
+    n = state.setup.plan.clients
+    owners = sorted([holder, *peers_among(state.setup, holder, state.shared)])
+    if revealed_number(state.setup.plan, int(state.survived.sum())) is None:
+        return owners
+    return owners + [n + owner for owner in owners if state.survived[owner]]
 
 
 def _misfit(setup: Setup, owner: int, what: str) -> RemoteProtocolError:

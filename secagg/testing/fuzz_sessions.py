@@ -64,7 +64,8 @@ class _Round:
         self._setup = script.setup()
         self._server = Server(self._setup)
         self._clients: dict[ClientId, Client] = {
-            i: Client(self._setup, i, script.vector(i), identity=script.identity(i)) for i in range(script.plan.clients)
+            i: Client(self._setup, i, script.vector(i), identity=script.identity(i), extras=script.extras(i) or None)
+            for i in range(script.plan.clients)
         }
         self._others = tuple(seen)
         table = protocol_of(script.plan.masking, script.plan.server).server.values()

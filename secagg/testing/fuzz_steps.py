@@ -78,6 +78,11 @@ ROUNDS: tuple[tuple[str, Plan, dict[int, str]], ...] = (
         ),
         {3: "masked_input"},
     ),
+    (
+        "extras",
+        Plan(clients=5, length=3, modulus_bits=12, threshold=4, degree=4, server="malicious", corrupted=2, extras=1),
+        {},
+    ),
     ("plain", Plan(clients=3, length=5, modulus_bits=12, threshold=1, degree=2, masking="plain"), {2: "upload"}),
 )
 """Name, plan and dropouts of the rounds that are fuzzed."""

@@ -8,6 +8,8 @@ open says nothing, and neither do fewer than t shares. A view is then every hone
 less the masks that are known; and privacy is that the multiset of views, over all tables, is the same for any two
 honest inputs with the same sum over the survivors.
 
+Of extra secrets it is worked out which of them the coalition opens (`opened_extras`).
+
 What is enumerated: dropouts and corrupt clients with a server that follows the protocol (`leak`), and a server that
 tells every client other survivors (`leak_when_split`). Other lies are `secagg.adversary`'s and the fuzzer's. Complete
 graphs only: on a sparse graph privacy is a matter of odds, which `secagg.plan` bounds.
@@ -23,6 +25,7 @@ import numpy as np
 from secagg.encoding.packing import pack, reduce
 from secagg.errors import SecAggError
 from secagg.masking.client import client_consistency_check, client_unmask, client_unmask_agreed
+from secagg.masking.extras import FIRST_EXTRA
 from secagg.masking.hybrid import HybridKeyPair, cut_encapsulated, open_envelope, received
 from secagg.masking.messages import (
     MaskedInput,
@@ -32,6 +35,7 @@ from secagg.masking.messages import (
     Survivors,
     UnmaskShares,
     cut,
+    entries_dealt,
     entry_bytes,
     is_hybrid,
     sealed_bytes,
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
     from secagg.masking.hybrid import PlanKeyPair
     from secagg.testing.scripted import State, Transcript
 
-__all__ = ["Difference", "Flaw", "leak", "leak_when_split"]
+__all__ = ["Difference", "Flaw", "leak", "leak_when_split", "opened_extras"]
 
 Flaw: TypeAlias = Literal["no self mask", "both reveals", "one key pair", "no consistency check"]
 """What to leave out of the protocol, so as to see that the enumeration notices."""
@@ -65,7 +69,7 @@ Difference: TypeAlias = dict[int, int]
 Mask: TypeAlias = tuple[int, ...]
 """Which mask: (i,) the self mask of i, (i, j) with i < j the one that the two share."""
 
-_SEED, _KEY = 0, 1
+_SEED = 0
 
 
 def leak(transcript: Transcript, corrupt: AbstractSet[int], flaw: Flaw | None = None) -> Difference | None:
@@ -78,9 +82,7 @@ def leak(transcript: Transcript, corrupt: AbstractSet[int], flaw: Flaw | None = 
     Returns: what the two differ by, or None: there are none.
     """
     knowledge = _Knowledge(transcript, corrupt, flaw)
-    for client, visit in transcript.clients["unmask"].items():
-        message = decode(UnmaskShares, visit.answer, transcript.setup)
-        knowledge.see_revealed(client, message, set(transcript.outcome.survivors))
+    knowledge.see_unmasking()
     return knowledge.tells_apart(transcript.outcome.survivors)
 
 
@@ -96,8 +98,40 @@ def leak_when_split(
         flaw: see `Flaw`.
     Returns: as `leak`, for the sum over the first set that anybody was told and answered; over nobody if nobody did.
     """
-    setup = transcript.setup
     knowledge = _Knowledge(transcript, corrupt, flaw)
+    opened = _split(knowledge, transcript, corrupt, told, flaw)
+    return knowledge.tells_apart(opened[0] if opened else None)
+
+
+def opened_extras(
+    transcript: Transcript,
+    corrupt: AbstractSet[int],
+    told: Mapping[int, AbstractSet[int]] | None = None,
+    flaw: Flaw | None = None,
+) -> set[tuple[int, int]]:
+    """Work out which extra secrets of honest clients a coalition opens: pairs of client and number.
+
+    Args:
+        transcript, corrupt, flaw: as above.
+        told: as in `leak_when_split`; None, and the server follows the protocol.
+    """
+    knowledge = _Knowledge(transcript, corrupt, flaw)
+    if told is None:
+        knowledge.see_unmasking()
+    else:
+        _split(knowledge, transcript, corrupt, told, flaw)
+    return knowledge.opened_extras()
+
+
+def _split(
+    knowledge: _Knowledge,
+    transcript: Transcript,
+    corrupt: AbstractSet[int],
+    told: Mapping[int, AbstractSet[int]],
+    flaw: Flaw | None,
+) -> list[AbstractSet[int]]:
+    """Tell honest clients what `told` says, show what is revealed, and return the sets for which it was."""
+    setup = transcript.setup
     states = {i: transcript.clients["masked_input"][i].following for i in told}
     requests = {i: Survivors(i, bitmap_for(setup, i, mask_of(setup, alive))) for i, alive in told.items()}
     opened: list[AbstractSet[int]] = []
@@ -105,7 +139,7 @@ def leak_when_split(
     for i, request in requests.items():
         try:
             if flaw == "no consistency check":
-                knowledge.see_revealed(i, client_unmask(states[i], request, b"")[1], told[i])
+                knowledge.see_revealed(i, client_unmask(states[i], request, b"")[1])
                 opened.append(told[i])
             else:
                 state, message = client_consistency_check(states[i], request, b"")
@@ -124,11 +158,11 @@ def leak_when_split(
         bitmap = bitmap_for(setup, i, mask_of(setup, signatures))
         shown = PeerSignatures(i, bitmap, b"".join(signatures[j] for j in sorted(signatures)))
         try:
-            knowledge.see_revealed(i, client_unmask_agreed(state, shown, b"")[1], told[i])
+            knowledge.see_revealed(i, client_unmask_agreed(state, shown, b"")[1])
             opened.append(told[i])
         except SecAggError:
             continue
-    return knowledge.tells_apart(opened[0] if opened else None)
+    return opened
 
 
 class _Knowledge:
@@ -140,24 +174,41 @@ class _Knowledge:
         self._sealing: dict[int, PlanKeyPair] = {}
         self._mask: dict[int, PlanKeyPair] = {}
         self._seeds: dict[int, bytes] = {}
+        self._extras: dict[tuple[int, int], bytes] = {}
         for i, visit in transcript.clients["share_keys"].items():
             if i not in corrupt:
                 continue
             self._sealing[i], self._mask[i] = visit.state.sealing, visit.state.mask
             self._seeds[i] = visit.following.self_mask_seed
-            self._learn(i, i, _SEED, visit.following.own_entry)
+            self._learn(i, _SEED, i, visit.following.own_entry)
 
-    def see_revealed(self, holder: int, message: UnmaskShares, alive: AbstractSet[int]) -> None:
-        """Take the shares that a client reveals when told that `alive` survived."""
-        held = self._transcript.clients["masked_input"][holder].following.entries
-        owners = sorted([holder, *held])
-        for owner, entry in zip(
-            owners, cut(message.entries, entry_bytes(self._setup.plan), len(owners), "shares"), strict=True
-        ):
-            self._learn(owner, holder, _SEED if owner in alive or owner == holder else _KEY, entry)
-            if self._flaw == "both reveals" and owner in held:
-                for purpose in (_SEED, _KEY):
-                    self._learn(owner, holder, purpose, held[owner][purpose])
+    def see_unmasking(self) -> None:
+        """Take what every client reveals to a server that follows the protocol."""
+        for client, visit in self._transcript.clients["unmask"].items():
+            self.see_revealed(client, decode(UnmaskShares, visit.answer, self._setup))
+
+    def see_revealed(self, holder: int, message: UnmaskShares) -> None:
+        """Take the shares that a client reveals; of what they are, those that it holds say."""
+        state = self._transcript.clients["masked_input"][holder].following
+        held = {(owner, purpose): entry for owner, each in state.entries.items() for purpose, entry in enumerate(each)}
+        own = {(holder, FIRST_EXTRA + number): entry for number, entry in enumerate(state.own_extras)}
+        held |= own | {(holder, _SEED): state.own_entry}
+        secret_of = {entry: secret for secret, entry in held.items()}
+        size = entry_bytes(self._setup.plan)
+        for entry in cut(message.entries, size, len(message.entries) // size, "shares"):
+            self._learn(*secret_of[entry], holder, entry)
+        if self._flaw == "both reveals":
+            for secret, entry in held.items():
+                self._learn(*secret, holder, entry)
+
+    def opened_extras(self) -> set[tuple[int, int]]:
+        """Return which extra secrets of honest clients are known, checked against those they shared."""
+        self._close()
+        for (owner, number), extra in self._extras.items():
+            if extra != self._transcript.script.extras(owner)[number]:
+                msg = f"client {owner} shares another extra secret {number} than this enumeration knows"
+                raise AssertionError(msg)
+        return {(owner, number) for owner, number in self._extras if owner not in self._corrupt}
 
     def tells_apart(self, survivors: Collection[int] | None) -> Difference | None:
         """Compare the views of all honest inputs; `survivors` are those whose sum comes out, if one does."""
@@ -210,7 +261,7 @@ class _Knowledge:
     def _knows(self, mask: Mask) -> bool:
         return mask[0] in self._seeds if len(mask) == 1 else any(i in self._mask for i in mask)
 
-    def _learn(self, owner: int, holder: int, purpose: int, entry: bytes) -> None:
+    def _learn(self, owner: int, purpose: int, holder: int, entry: bytes) -> None:
         self._shares.setdefault((owner, purpose), {})[holder] = entry[:SHARE_BYTES]
 
     def _close(self) -> None:
@@ -243,8 +294,8 @@ class _Knowledge:
                     key = sealing_key(setup, secret, (sender, public[sender]), (recipient, public[recipient]))
                     where = channel(setup, sender, recipient, entries.get(recipient, b""))
                     opened = open_sealed(key, bundle, associated_data=where)
-                    self._learn(sender, recipient, _SEED, opened[:size])
-                    self._learn(sender, recipient, _KEY, opened[size:])
+                    for purpose, entry in enumerate(cut(opened, size, entries_dealt(setup.plan), "shares")):
+                        self._learn(sender, purpose, recipient, entry)
 
     def _combine(self) -> None:
         t = self._setup.plan.threshold
@@ -255,6 +306,9 @@ class _Knowledge:
             secret = combine(points, np.stack([shares_from_bytes(share) for share in shares.values()]), t=t)[0]
             if purpose == _SEED:
                 self._seeds[owner] = secret
+                continue
+            if purpose >= FIRST_EXTRA:
+                self._extras[owner, purpose - FIRST_EXTRA] = secret
                 continue
             self._mask[owner] = self._explained(owner, secret)
             if self._flaw == "one key pair":

@@ -13,11 +13,13 @@ import numpy as np
 from secagg.masking.client import incoming
 from secagg.masking.hybrid import KemParts, received
 from secagg.masking.messages import (
-    HASH_BYTES,
     SIGNATURE_BYTES,
     PeerShares,
+    cut,
+    entries_dealt,
     entry_bytes,
     from_bitmap,
+    hashes_bytes,
     key_bytes,
     keys_bytes,
     sealed_bytes,
@@ -89,18 +91,18 @@ class _Conspiracy:
     def seal_shares(self, fields: list[Any], dice: Dice) -> list[Any]:
         """Have somebody deal other shares, mostly with hashes that fit."""
         setup, state = self._setup, self._visit.state
-        sealed, size = sealed_bytes(setup.plan), entry_bytes(setup.plan)
-        signing = setup.plan.server == "malicious"
-        found = self._liar(fields, sealed + 2 * HASH_BYTES * signing, dice)
+        sealed, size, count = sealed_bytes(setup.plan), entry_bytes(setup.plan), entries_dealt(setup.plan)
+        found = self._liar(fields, sealed + hashes_bytes(setup.plan), dice)
         if found is None or found[0] not in state.peers:
             return fields
         dealer, at = found
-        dealt = changed_bytes(b"".join(self._visit.following.entries[dealer]), dice).ljust(2 * size, b"\0")[: 2 * size]
+        dealt = changed_bytes(b"".join(self._visit.following.entries[dealer]), dice)
+        dealt = dealt.ljust(count * size, b"\0")[: count * size]
         key, channel = incoming(state, dealer, self._parts())
         data = _with(fields[2], at, seal(key, dealt, associated_data=channel))
-        if signing and not dice.chance(4):
-            halves = enumerate((dealt[:size], dealt[size:]))
-            hashes = [entry_hash(setup, dealer, self._position, purpose, half) for purpose, half in halves]
+        if setup.plan.server == "malicious" and not dice.chance(4):
+            entries = enumerate(cut(dealt, size, count, "shares"))
+            hashes = [entry_hash(setup, dealer, self._position, purpose, entry) for purpose, entry in entries]
             data = _with(data, at + sealed, b"".join(hashes))
         return [*fields[:2], data, *fields[3:]]
 

@@ -19,7 +19,7 @@ from secagg.params import Plan
 from secagg.rounds import Outcome
 from secagg.setups import Setup
 from secagg.testing.replay_primitives import PRIMITIVES
-from secagg.testing.scripted import Pinned, arrive, deliver
+from secagg.testing.scripted import Pinned, arrive, begun, deliver
 from secagg.transitions import protocol_of
 from secagg.wire import Message, decode, encode
 
@@ -102,7 +102,8 @@ def _client(given: Mapping[str, Any]) -> Json:
     table = protocol_of(setup.plan.masking, setup.plan.server).client
     private = given["identity_private"]
     identity = Identity.from_private(bytes.fromhex(private)) if private else None
-    state: Any = next(iter(table))(setup, position, np.array(given["vector"], dtype=np.uint64), identity)
+    extras = tuple(map(bytes.fromhex, given.get("extras", ())))
+    state = begun(setup, position, np.array(given["vector"], dtype=np.uint64), identity, extras)
     answer = b""
     for each in (*given["history"], given):
         step = table[type(state)]
@@ -129,7 +130,8 @@ def _server(given: Mapping[str, Any]) -> Json:
             state, parsed[int(position)] = arrive(step, state, int(position), bytes.fromhex(frame))
         state, outbox = step.close(state, parsed)
     if isinstance(state, Outcome):
-        return {"survivors": state.survivors, "total": state.vector.tolist()}
+        opened = {"extras": {str(i): extra.hex() for i, extra in state.extras.items()}} if state.extras else {}
+        return {"survivors": state.survivors, "total": state.vector.tolist(), **opened}
     return {"outbox": {str(position): encode(message, setup).hex() for position, message in outbox.items()}}
 
 

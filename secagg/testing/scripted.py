@@ -34,6 +34,7 @@ __all__ = [
     "Transcript",
     "answer",
     "arrive",
+    "begun",
     "deliver",
     "fresh",
     "play",
@@ -95,6 +96,10 @@ class Script:
         numbers = [int.from_bytes(self.random(f"vector {i}", position)[:8], "little") for i in range(plan.length)]
         return np.array([number % (1 << plan.modulus_bits) for number in numbers], dtype=np.uint64)
 
+    def extras(self, position: int) -> tuple[bytes, ...]:
+        """Return a client's extra secrets: as many as the plan asks for, from the label."""
+        return tuple(self.random(f"extra {number}", position) for number in range(self.plan.extras))
+
     def random(self, step: str, position: int) -> bytes:
         """Return the 32 bytes a client draws for one step."""
         return hashlib.sha256(f"secagg test randomness|{self.label}|{step}|{position}".encode()).digest()
@@ -144,8 +149,7 @@ def play(script: Script) -> Transcript:
     protocol = protocol_of(script.plan.masking, script.plan.server)
     names = [step.round for step in protocol.client.values()]
     states: dict[int, State] = {
-        i: next(iter(protocol.client))(setup, i, script.vector(i), script.identity(i))
-        for i in range(script.plan.clients)
+        i: begun(setup, i, script.vector(i), script.identity(i), script.extras(i)) for i in range(script.plan.clients)
     }
     state: State = next(iter(protocol.server))(setup)
     clients: dict[str, dict[int, ClientVisit]] = {name: {} for name in names}
@@ -170,6 +174,14 @@ def play(script: Script) -> Transcript:
             if gone is None or names.index(gone) > names.index(visit.step.round):
                 inbox[position] = visit.answer
     return Transcript(script, setup, clients, server, state)
+
+
+def begun(
+    setup: Setup, position: int, vector: Words, identity: Identity | None, extras: tuple[bytes, ...] = ()
+) -> State:
+    """Return the state in which a client begins a round."""
+    state = next(iter(protocol_of(setup.plan.masking, setup.plan.server).client))
+    return state(setup, position, vector, identity, **({"extras": extras} if extras else {}))
 
 
 def answer(step: ClientStep, state: State, request: bytes, script: Script) -> ClientVisit:

@@ -38,18 +38,20 @@ def rounds_of(clients: int, steps: int) -> SearchStrategy[Mapping[int, int]]:
 
 @st.composite
 def plans(draw: DrawFn, *, most_clients: int = 8, most_length: int = 8) -> Plan:
-    """Plans of masked rounds that can be made: either graph, server model and keys, any modulus, lattice masks."""
+    """Plans of masked rounds that can be made: any graph, server model, keys, modulus, masks and extra secrets."""
     n = draw(st.integers(2, most_clients))
     malicious = draw(st.booleans())
     corrupted = draw(st.integers(0, n - 2)) if malicious else 0
     sparse = () if malicious else range(2, n - 1, 2)
     k = draw(st.sampled_from([n - 1, *sparse]))
     least = max(2 * n // 3 + 1, (n + corrupted) // 2 + 1, 2) if k == n - 1 else k // 2 + 2
+    threshold = draw(st.integers(least, k + 1))
     plan = Plan(
         clients=n,
         length=draw(st.integers(1, most_length)),
         modulus_bits=draw(st.integers(1, 64)),
-        threshold=draw(st.integers(least, k + 1)),
+        threshold=threshold,
+        extras=draw(st.integers(0, n - threshold)) if k == n - 1 else 0,
         degree=k,
         server="malicious" if malicious else "semi-honest",
         dropouts=draw(st.integers(0, n - 1)),

@@ -1,4 +1,4 @@
-"""The test vectors of whole steps: every step of every round of six scripts, and what must be refused in each."""
+"""The test vectors of whole steps: all of six scripts, some of a seventh, and what must be refused in each."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def _transcripts() -> dict[str, Transcript]:
         ),
         "malicious_early": Script(plan=malicious, round=2, dropouts={3: "share_keys"}, model=model, label="early"),
         "hybrid": Script(plan=replace(complete, key_agreement=_HYBRID), round=3, dropouts={2: "masked_input"}),
+        "extras": Script(plan=replace(malicious, extras=1), round=4, dropouts={0: "unmask"}),
     }
     return {name: _played_again(name, script) for name, script in scripts.items()}
 
@@ -97,6 +98,7 @@ def json_of_setup(setup: Setup, directory: bytes = bytes(32)) -> dict[str, Any]:
     plan = setup.plan
     fields = ["clients", "length", "modulus_bits", "threshold", "degree", "masking", "server", "dropouts", "corrupted"]
     fields += ["key_agreement"] if plan.key_agreement == _HYBRID else []
+    fields += ["extras"] if plan.extras else []
     return {
         "plan": {name: getattr(plan, name) for name in fields} | {"encoding": plan.encoding.hex()},
         "roster": list(setup.roster),
@@ -111,11 +113,13 @@ def json_of_setup(setup: Setup, directory: bytes = bytes(32)) -> dict[str, Any]:
 def round_cases() -> Iterator[Case]:
     """Yield every case of whole steps; those that must be refused differ in one request or inbox from those before."""
     for name, transcript in TRANSCRIPTS.items():
-        for step in transcript.clients:
+        for step in transcript.clients if name != "extras" else ("share_keys", "unmask"):
             given = _client(name, transcript, step)
             yield Case(f"client_{step}_{name}", f"{step}: one client's answer", "client", given)
         for step in transcript.server:
-            if not name.endswith("_early") and (name != "hybrid" or step == "unmask"):  # their history holds the others
+            if not name.endswith("_early") and (
+                name not in {"hybrid", "extras"} or step == "unmask"
+            ):  # their history holds the others
                 given = _server(name, transcript, step)
                 yield Case(f"server_{step}_{name}", f"{step}: the server closes it", "server", given)
     for mode in ("complete", "malicious"):
@@ -133,6 +137,7 @@ def _client(name: str, transcript: Transcript, step: str) -> dict[str, Any]:
         "client": _ME,
         "identity_private": (bytes([_ME + 1]) * 32).hex() if script.plan.server == "malicious" else "",
         "vector": script.vector(_ME).tolist(),
+        **({"extras": [extra.hex() for extra in script.extras(_ME)]} if script.plan.extras else {}),
         "history": [_asked(visit) for visit in visits[:at]],
         **_asked(visits[at]),
     }

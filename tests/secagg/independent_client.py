@@ -103,6 +103,7 @@ def digests(setup: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
     corrupted = plan["corrupted"] if plan["server"] == "malicious" else 0
     values = [1, *(plan[name] for name in names), corrupted, bytes.fromhex(plan["encoding"])]
     values += [plan["key_agreement"]] if "key_agreement" in plan else []
+    values += [plan["extras"]] if "extras" in plan else []
     parameters = sha(label("parameters"), msgpack(values))
     ids = sorted(i for i in setup["roster"] if isinstance(i, int)) + sorted(
         i for i in setup["roster"] if isinstance(i, str)
@@ -134,7 +135,8 @@ class IndependentClient:
     me: int
     vector: list[int]
     identity: bytes
-    shared: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    extras: list[bytes] = field(default_factory=list)
+    shared: dict[int, list[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.plan = self.setup["plan"]
@@ -198,25 +200,28 @@ class IndependentClient:
         points = [holder + 1 for holder in holders]
         coefficients = kdf(random, "shamir-coefficients", self.digest)
         secret = kdf(random, "recovery-key", self.digest) if self.hybrid else self.mask
-        shares = shamir([self.seed, secret], points, self.plan["threshold"], coefficients)
-        salts = stream(kdf(random, "share-salts", self.digest), 32 * len(holders))
+        count = 2 + len(self.extras)
+        shares = shamir([self.seed, secret, *self.extras], points, self.plan["threshold"], coefficients)
+        salts = stream(kdf(random, "share-salts", self.digest), 16 * count * len(holders))
         sealed = published = b""
         for i, holder in enumerate(holders):
             entries = [
-                shares[i][purpose] + (salts[32 * i + 16 * purpose :][:16] if self.signing else b"")
-                for purpose in (0, 1)
+                shares[i][purpose] + (salts[16 * (count * i + purpose) :][:16] if self.signing else b"")
+                for purpose in range(count)
             ]
             published += b"".join(
                 sha(label("share-hash"), self.digest, u64(self.me), u64(holder), u64(purpose), entry)
                 for purpose, entry in enumerate(entries)
             )
             if holder == self.me:
-                self.shared[self.me] = (entries[0], b"")
+                self.shared[self.me] = entries
             elif not self.hybrid:
                 channel = self.digest + u64(self.me) + u64(holder)
                 sealed += AESGCM(self.sealing_key(self.me, holder)).encrypt(bytes(12), b"".join(entries), channel)
         published = published if self.signing else b""
         commitment = kdf(self.seed, "seed-commitment", self.digest, u64(self.me))
+        for number, extra in enumerate(self.extras):
+            commitment += kdf(extra, "extra-commitment", self.digest, u64(self.me), u64(number))
         if self.hybrid:
             return self.share_keys_again(present, secret, commitment, published)
         signature = self.sign("signed-shares", self.digest, self.me, commitment, published)
@@ -266,10 +271,11 @@ class IndependentClient:
         bound = self.decapsulate(present, fields[3])
         masks = [(kdf(self.seed, "self-mask", self.digest, u64(self.me)), 1)]
         for i, peer in enumerate(present):
-            bundle = fields[2][size * i : size * (i + 1)][: 2 * (56 if self.signing else 40) + 16]
+            entry, count = 56 if self.signing else 40, 2 + len(self.extras)
+            bundle = fields[2][size * i : size * (i + 1)][: count * entry + 16]
             channel = self.digest + u64(peer) + u64(self.me) + bound.get(peer, b"")
             opened = AESGCM(self.sealing_key(peer, self.me)).decrypt(bytes(12), bundle, channel)
-            self.shared[peer] = (opened[: len(opened) // 2], opened[len(opened) // 2 :])
+            self.shared[peer] = [opened[entry * j : entry * (j + 1)] for j in range(count)]
             low, high = sorted((self.me, peer))
             parts = [part for j in (low, high) for part in (u64(j), self.keys[j][self.key_bytes :])]
             secret = agree(self.mask, self.keys[peer][self.key_bytes :][:32]) + self.kem.get(("mask", peer), b"")
@@ -295,4 +301,8 @@ class IndependentClient:
 
     def reveal(self, survivors: list[int]) -> bytes:
         alive = {self.me, *survivors}
-        return self.frame(8, b"".join(self.shared[i][0 if i in alive else 1] for i in sorted(self.shared)))
+        entries = [self.shared[i][0 if i in alive else 1] for i in sorted(self.shared)]
+        missing = self.plan["clients"] - len(alive)
+        if missing < len(self.extras):
+            entries += [self.shared[i][2 + missing] for i in sorted(alive)]
+        return self.frame(8, b"".join(entries))

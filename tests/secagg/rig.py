@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ def make_plan(
     server: Any = "semi-honest",
     corrupted: int = 0,
     key_agreement: Any = "x25519",
+    extras: int = 0,
 ) -> Plan:
     """A plan outside the planner: any degree and threshold that `Plan` accepts, and any number of dropouts."""
     codec = Counts(dimension=length, maximum=CODEC_MAXIMUM, clients=n)
@@ -44,6 +46,7 @@ def make_plan(
         corrupted=corrupted,
         key_agreement=key_agreement,
         dropouts=n - 1 if dropouts is None else dropouts,
+        extras=extras,
     )
 
 
@@ -58,6 +61,11 @@ class Pinned:
 def identity_of(client: int) -> Identity:
     """The identity of a test's client, the same every time."""
     return Identity.from_private(bytes([client + 1]) * 32)
+
+
+def extras_of(client: Any, count: int) -> list[bytes]:
+    """The extra secrets of a test's client, the same every time."""
+    return [hashlib.sha256(f"extra {number} of {client}".encode()).digest() for number in range(count)]
 
 
 def vectors(n: int, length: int = 5) -> dict[int, np.ndarray[Any, Any]]:
@@ -97,7 +105,14 @@ class Rig:
         self.inputs = self.inputs or vectors(self.plan.clients, self.plan.length)
         self.server = Server(self.setup)
         self.clients = {
-            i: Client(self.setup, self.roster[i], self.inputs[i], identity=self.identities.get(i)) for i in positions
+            i: Client(
+                self.setup,
+                self.roster[i],
+                self.inputs[i],
+                identity=self.identities.get(i),
+                extras=extras_of(i, self.plan.extras) or None,
+            )
+            for i in positions
         }
         self.steps = steps_of(self.plan.masking, self.plan.server)
         self.outbox: dict[Any, bytes] = {}

@@ -173,7 +173,7 @@ def test_an_ally_shares_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened_sums(stage) == ("BCDE",)
 
 
-def broken_round(monkeypatch: pytest.MonkeyPatch, reveal: Callable[[int, tuple[bytes, bytes]], bytes]) -> Stage:
+def broken_round(monkeypatch: pytest.MonkeyPatch, reveal: Callable[[int, tuple[bytes, ...]], bytes]) -> Stage:
     """An honest round, after which every client reveals one more share of each peer, of whichever secret is said."""
     stage = Stage()
     for client in CLIENTS:

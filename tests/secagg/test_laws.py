@@ -23,6 +23,7 @@ COMPLETE = Plan(clients=4, length=3, modulus_bits=12, threshold=3, degree=3)
 MALICIOUS = Plan(clients=4, length=3, modulus_bits=64, threshold=3, degree=3, server="malicious", corrupted=1)
 PLAIN = Plan(clients=3, length=5, modulus_bits=9, threshold=1, degree=2, masking="plain")
 LATTICE = replace(COMPLETE, masking="lattice", lattice=choose(length=3, digit_bits=14, clients=4))
+EXTRAS = replace(MALICIOUS, extras=1)
 SPARSE = Plan(clients=6, length=2, modulus_bits=33, threshold=4, degree=4, dropouts=0)
 
 
@@ -31,7 +32,8 @@ def subject(plan: Plan, client: type[Client] = Client, server: type[Server] = Se
         script = Script(plan=plan, round=next(NUMBERS))
         setup = script.setup()
         members: dict[Any, Client] = {
-            i: client(setup, i, vector, identity=script.identity(i)) for i, vector in inputs.items()
+            i: client(setup, i, vector, identity=script.identity(i), extras=script.extras(i) or None)
+            for i, vector in inputs.items()
         }
         return Parties(members, server(setup))
 
@@ -57,6 +59,14 @@ def test_our_sessions_obey_every_law(plan: Plan) -> None:
 
 def test_our_sessions_obey_the_laws_on_a_sparse_graph() -> None:
     ours = subject(SPARSE)  # where nobody may drop out before the sum; afterwards the neighbourhoods decide
+    laws.damage_changes_nothing(ours)
+    laws.messages_come_once(ours)
+    laws.finished_parties_refuse(ours)
+
+
+def test_our_sessions_obey_the_laws_with_extra_secrets() -> None:
+    ours = subject(EXTRAS)
+    laws.random_rounds_sum_exactly(ours, examples=15)
     laws.damage_changes_nothing(ours)
     laws.messages_come_once(ours)
     laws.finished_parties_refuse(ours)

@@ -18,13 +18,15 @@ from secagg.primitives import prg
 from secagg.primitives.keys import KeyPair
 from secagg.transitions import steps_of
 from secagg.wire import encode
-from tests.secagg.rig import make_plan
+from tests.secagg.rig import extras_of, make_plan
 
 
 def watched(plan: Plan, dropouts: dict[int, str] | None = None, observers: Sequence[Observer] = ()) -> Trace:
     dtype = np.dtype(f"u{next(size for size in (1, 2, 4, 8) if 8 * size >= plan.modulus_bits)}")
     trace = Trace()
-    simulate(plan, lambda _: np.zeros(plan.length, dtype=dtype), dropouts=dropouts, observers=[trace, *observers])
+    extras = {i: extras_of(i, plan.extras) for i in range(plan.clients)} if plan.extras else None
+    vector = np.zeros(plan.length, dtype=dtype)
+    simulate(plan, lambda _: vector, dropouts=dropouts, extras=extras, observers=[trace, *observers])
     return trace
 
 
@@ -53,11 +55,17 @@ PLANS = [
     ),
     make_plan(135, key_agreement="x25519+ml-kem-768"),  # every header of every field, positions of two lengths
     make_plan(20, degree=4, key_agreement="x25519+ml-kem-768"),  # too few neighbours for headers to differ
+    make_plan(9, extras=2),
+    make_plan(130, extras=40),
+    make_plan(40, degree=12, dropouts=5, server="malicious", extras=5),
+    make_plan(7, server="malicious", corrupted=1, key_agreement="x25519+ml-kem-768", extras=2),
 ]
 
 
 @pytest.mark.parametrize(
-    "plan", PLANS, ids=lambda p: f"{p.masking}-{p.server}-{p.clients}-{p.degree}-{p.modulus_bits}-{p.key_agreement}"
+    "plan",
+    PLANS,
+    ids=lambda p: f"{p.masking}-{p.server}-{p.clients}-{p.degree}-{p.modulus_bits}-{p.key_agreement}-{p.extras}",
 )
 def test_every_byte_on_the_wire_was_planned(plan: Plan) -> None:
     trace, cost = watched(plan), cost_of(plan)

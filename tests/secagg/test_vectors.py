@@ -83,7 +83,8 @@ CLIENTS = [name for name, vector in VECTORS.items() if vector["kind"] == "client
 def test_a_client_written_from_the_readme_alone_gives_the_same_answers(name: str) -> None:
     given: Json = VECTORS[name]["input"]
     identity = bytes.fromhex(given["identity_private"])
-    client = IndependentClient(given["setup"], given["client"], given["vector"], identity)
+    extras = [bytes.fromhex(extra) for extra in given.get("extras", [])]
+    client = IndependentClient(given["setup"], given["client"], given["vector"], identity, extras)
     for each in (*given["history"], given):
         parts = (bytes.fromhex(each.get(name, "")) for name in ("request", "random", "sent"))
         answer = client.receive(*parts)
