@@ -99,8 +99,8 @@ def released_variance(noise: XNoise, survivors: int) -> float:
     for _ in range(survivors):
         seeds = noise.seeds(os.urandom(32))
         total += noise.added(seeds, DIMENSION)
-        revealed = {part: seeds[part] for part in noise.removed(survivors=survivors)}
-        total -= noise.excess(revealed, DIMENSION, survivors=survivors)
+        missing = noise.clients - survivors
+        total -= noise.excess(seeds[missing + 1] if missing < noise.tolerance else None, DIMENSION, survivors=survivors)
     return float(np.square(total.astype(np.float64)).mean())
 
 

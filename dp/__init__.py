@@ -8,13 +8,13 @@ differ, and how they may differ.
 >>> ledger = dp.Ledger(unit="patient", neighboring_relation="add-or-remove-one")
 >>> ledger.compose(step, 1_000)
 >>> print(ledger.spent(delta=1e-5))
-ε ≤ 1.829 at δ = 1e-05 (unit: patient, relation: add-or-remove-one; PLD certified interval)
+ε ≤ 1.8291 at δ = 1e-05 (unit: patient, relation: add-or-remove-one; PLD certified interval)
 >>> noise_multiplier = dp.calibrate_noise_multiplier(
 ...     lambda sigma: dp.Composed([(dp.PoissonSampled(0.01, dp.Gaussian(sigma)), 1_000)]),
 ...     target_epsilon=1.0, target_delta=1e-5, neighboring_relation="add-or-remove-one",
 ... )
 >>> round(noise_multiplier, 2)
-1.38
+1.42
 
 Scope: the events say what a mechanism did; that it did so (that noise was drawn from a good source, that the batches
 were Poisson samples, that the divisor was public) is not checked here. ε is certified from above and from below by the
@@ -23,6 +23,7 @@ law of the privacy loss, in double precision; Rényi DP gives an upper bound whe
 
 from dp.bounds import Interval
 from dp.calibration import calibrate_noise_multiplier, calibrate_rounds, calibrate_sampling_probability
+from dp.curves import Tradeoff, tradeoff
 from dp.errors import CalibrationError, PrivacyError, UnsupportedEventError
 from dp.events import (
     Composed,
@@ -54,6 +55,7 @@ __all__ = [
     "PrivacySpent",
     "RdpCurve",
     "Skellam",
+    "Tradeoff",
     "Unit",
     "UnsupportedEventError",
     "calibrate_noise_multiplier",
@@ -62,4 +64,5 @@ __all__ = [
     "pld_delta",
     "pld_epsilon",
     "rdp_curve",
+    "tradeoff",
 ]

@@ -44,10 +44,13 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["Part", "Profile", "compose", "log_moment", "log_peak", "log_sum_exp"]
+__all__ = ["Part", "Profile", "compose", "log_delta_at", "log_moment", "log_peak", "lower_root", "upper_root"]
 
 _UNIT = 2.0**-53
 _NEGLIGIBLE = -60.0
+_UNDERFLOW = 1e-300
+"""What terms of a sum that underflow add up to, at most."""
+
 _REACH = 30.0
 """The kernel beyond this many e-folds is bounded, not summed."""
 
@@ -95,7 +98,7 @@ class Profile:
             if reach < self.law.size - 1 - position:
                 slack += math.exp(-self.tilt * self.spacing * (reach + 1)) * (1 + self.error * self.law.size)
             slack += math.exp(min(0.0, self.log_above) - self.tilt * self.spacing * (self.law.size - position))
-            total += slack
+            total += slack + _UNDERFLOW
         else:
             slack += math.exp(min(0.0, self.log_outside) + log_peak(self.tilt))
             total -= slack
@@ -110,7 +113,7 @@ class Profile:
         return self.spacing * (self.first + position)
 
 
-def log_sum_exp(values: Floats) -> float:
+def _log_sum_exp(values: Floats) -> float:
     """Return log Σ e^v."""
     top = float(values.max())
     return top + math.log(float(np.exp(values - top).sum()))
@@ -118,7 +121,7 @@ def log_sum_exp(values: Floats) -> float:
 
 def log_moment(parts: Sequence[Part], tilt: float, spacing: float) -> float:
     """Return Σ T_i·log M_i(tilt)."""
-    return math.fsum(part.count * log_sum_exp(part.log_mass + tilt * spacing * part.index) for part in parts)
+    return math.fsum(part.count * _log_sum_exp(part.log_mass + tilt * spacing * part.index) for part in parts)
 
 
 def compose(
@@ -140,7 +143,7 @@ def compose(
     log_scale, forward, drift, power, log_error = 0.0, 0.0, 0.0, 0.0, 0.0
     for part in parts:
         tilted = part.log_mass + tilt * spacing * part.index
-        log_m = log_sum_exp(tilted)
+        log_m = _log_sum_exp(tilted)
         log_scale += part.count * log_m
         largest = tilt * spacing * float(np.abs(part.index).max()) + abs(log_m)
         log_error += part.count * (part.mass_error + 4 * _UNIT * (1 + largest))
@@ -180,6 +183,59 @@ def compose(
         log_above=log_above,
         log_outside=float(np.logaddexp(log_above, log_below)),
     )
+
+
+def upper_root(profile: Profile, log_delta: float) -> float:
+    """Return an ε at which the profile's upper bound is at most δ, on the chord of two points."""
+    low, high = 0, profile.law.size - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if profile.log_delta(middle, upper=True) > log_delta:
+            low = middle
+        else:
+            high = middle
+    left, right = (profile.log_delta(position, upper=True) for position in (low, high))
+    if left <= log_delta:
+        return profile.loss(low)
+    return math.inf if right > log_delta else _chord(profile, low, log_delta, left, right)
+
+
+def lower_root(profile: Profile, log_delta: float, start: float) -> float:
+    """Return an ε at which the profile's lower bound is at least δ, on the chord of two points.
+
+    Far below the ε at which the law is centred nothing is certain, so the search goes down from `start`.
+    """
+    high = min(max(math.ceil(start / profile.spacing) - profile.first, 0), profile.law.size - 1)
+    low, step = high, 1
+    while profile.log_delta(low, upper=False) < log_delta:
+        if low == 0:
+            return -math.inf
+        low, high, step = max(low - step, 0), low, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if profile.log_delta(middle, upper=False) >= log_delta:
+            low = middle
+        else:
+            high = middle
+    left, right = (profile.log_delta(position, upper=False) for position in (low, high))
+    return profile.loss(low) if right >= log_delta else _chord(profile, low, log_delta, left, right)
+
+
+def _chord(profile: Profile, position: int, log_delta: float, left: float, right: float) -> float:
+    """Return where δ, linear in e^ε from one point to the next, has a value."""
+    share = -math.expm1(log_delta - left) / -math.expm1(right - left)
+    return profile.loss(position) + math.log1p(share * math.expm1(profile.spacing))
+
+
+def log_delta_at(profile: Profile, epsilon: float, *, upper: bool) -> float:
+    """Bound log δ at ε on the chord of two points: between grid points δ is linear in e^ε."""
+    position = math.floor(epsilon / profile.spacing) - profile.first
+    if not 0 <= position < profile.law.size - 1:
+        return 0.0 if upper else -math.inf
+    share = math.expm1(epsilon - profile.loss(position)) / math.expm1(profile.spacing)
+    left, right = (profile.log_delta(p, upper=upper) for p in (position, position + 1))
+    with np.errstate(divide="ignore"):
+        return float(np.logaddexp(left + np.log1p(-share), right + np.log(share)))
 
 
 def log_peak(tilt: float) -> float:

@@ -70,21 +70,38 @@ def discretise(
 
 
 def _greedy_bins(mass: Floats, loss: Floats, knots: Floats, tilt: float) -> Floats:
-    """Return P-mass at the knots, by walks from both ends to the mode of the density, where they are stable."""
-    from dp.kernels import merge_to_knots  # noqa: PLC0415 -- numba loads on first use
+    """Return P-mass at the knots: of several ways to walk, the one with the heaviest tilted law.
 
+    Walks from both ends to the mode of the density are stable; one walk from above alone is not spoilt by an atom at
+    the lower end.
+    """
     cell = np.clip(np.searchsorted(knots, loss, side="right") - 1, 0, knots.size - 2)
     density = np.bincount(cell, weights=mass, minlength=knots.size - 1) / np.diff(knots)
     mode = int(np.searchsorted(cell, int(np.argmax(density)))) + 1
+    tilted = np.exp(tilt * (knots - knots[-1]))
+    found = [way for turn in (mode, 0) for way in _walked(mass, loss, knots, turn, tilted)]
+    return max(found, key=lambda masses: float(masses @ tilted))
+
+
+def _walked(mass: Floats, loss: Floats, knots: Floats, turn: int, tilted: Floats) -> list[Floats]:
+    """Walk from both ends to an output, and put what is left there to a knot, apart or together."""
+    from dp.kernels import merge_to_knots  # noqa: PLC0415 -- numba loads on first use
+
     out = np.zeros(knots.size)
-    left, left_loss = merge_to_knots(mass[:mode], loss[:mode], knots, out, 1)
-    right, right_loss = merge_to_knots(mass[mode:][::-1], loss[mode:][::-1], knots, out, -1)
-    rest = left + right
-    if rest == 0:
-        return out
-    mean = left_loss - math.log((left + right * math.exp(left_loss - right_loss)) / rest) if left else right_loss
-    choices = [_sunk(out, knots, rest, mean), _lifted(out, knots, rest, mean)]
-    return max(choices, key=lambda masses: float(masses @ np.exp(tilt * (knots - knots[-1]))))
+    left = merge_to_knots(mass[:turn], loss[:turn], knots, out, 1)
+    right = merge_to_knots(mass[turn:][::-1], loss[turn:][::-1], knots, out, -1)
+    ways = [[group for group in (left, right) if group[0] > 0]]
+    if len(ways[0]) > 1:
+        both = left[0] + right[0]
+        ways.append([(both, left[1] - math.log((left[0] + right[0] * math.exp(left[1] - right[1])) / both))])
+    found = []
+    for groups in ways:
+        result = out
+        for last, last_loss in groups:
+            choices = (_sunk(result, knots, last, last_loss), _lifted(result, knots, last, last_loss))
+            result = max(choices, key=lambda masses: float(masses @ tilted))
+        found.append(result)
+    return found
 
 
 def _sunk(out: Floats, knots: Floats, mass: float, loss: float) -> Floats:

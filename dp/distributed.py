@@ -54,8 +54,6 @@ from secagg.primitives.keys import derive_key
 from secagg.primitives.sampling import MAX_VARIANCE, discrete_gaussian, skellam
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from numpy.typing import NDArray
 
     from secagg import Plan
@@ -256,6 +254,10 @@ class NoisySum:
                 plan.corrupted <= self.colluders,
                 f"the plan expects up to {plan.corrupted} corrupted clients, noise is promised for {self.colluders}",
             ),
+            (
+                not self.is_removable or plan.extras == self.xnoise.tolerance,
+                "the plan has not one extra secret for each client that may be missing (clients - least_senders)",
+            ),
             (plan.wraps or not self.wrap_probability, "this plan's sums must not wrap: set wrap_probability=0"),
             (
                 not plan.wraps or plan.masking not in {"lattice", "threshold"},
@@ -274,8 +276,12 @@ class NoisySum:
         return math.sqrt(variance) * self.clip_norm / self.steps
 
     def seeds(self, random: bytes) -> tuple[bytes, ...]:
-        """Return the seeds of the removable parts that `encode` makes of the same `random`; parts 1.. are shared."""
+        """Return the seeds of the removable parts that `encode` makes of the same `random`."""
         return self.xnoise.seeds(derive_key(random, tags.NOISE_SHARE, self.digest))
+
+    def extras(self, random: bytes) -> tuple[bytes, ...]:
+        """Return what a client shares (`secagg.Client(extras=...)`) so that what is too much can be taken out."""
+        return self.seeds(random)[1:]
 
     def encode(self, records: NDArray[Any], *, random: bytes | None = None) -> Encoded:
         """Encode the vectors of a client's units, with its noise.
@@ -310,24 +316,16 @@ class NoisySum:
             total += round_rows(rows, norm_squared=norm_squared, key=key).sum(axis=0)
         return Encoded(self._words(total), int(clipped.cut.sum()), self.digest)
 
-    def without_excess(self, total: Total | Words, revealed: Iterable[Mapping[int, bytes]], *, survivors: int) -> Words:
-        """Take the parts that are too much out of a sum.
+    def without_excess(self, total: Total) -> Words:
+        """Take the parts that are too much out of a sum, with the extra secrets that its survivors opened.
 
-        Args:
-            total: of `survivors` clients.
-            revealed: for each of them, part number -> seed, of the parts that `xnoise.removed` names.
-            survivors: as signed.
         Raises:
             ThresholdError: too few survivors.
-            ValueError: seeds of other parts, or of another number of clients.
+            ValueError: an extra secret is missing, or none was to open.
         """
         vector = self._vector(total).astype(np.uint64).view(np.int64)
-        revealed = list(revealed)
-        if len(revealed) != survivors:
-            msg = f"the sum is of {survivors} clients, seeds came of {len(revealed)}"
-            raise ValueError(msg)
-        for seeds in revealed:
-            vector -= self.xnoise.excess(seeds, self.length, survivors=survivors)
+        for client in total.survivors:
+            vector -= self.xnoise.excess(total.extras.get(client), self.length, survivors=len(total.survivors))
         return self._words(vector)
 
     def decode(self, total: Total | Words) -> NDArray[np.float64]:

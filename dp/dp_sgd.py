@@ -27,21 +27,22 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dp.calibration import calibrate_noise_multiplier
-from dp.distributed import NoisySum
-from dp.errors import CalibrationError
-from dp.events import Composed, DiscreteGaussian, Gaussian, PoissonSampled, Skellam, check_unit
-from dp.integer_events import Distributed
+from dp.distributed import Noise, NoisySum
+from dp.errors import CalibrationError, UnsupportedEventError
+from dp.events import Composed, Gaussian, PoissonSampled, Skellam, check_unit
+from dp.integer_events import DiscreteGaussianSum, Distributed
 from dp.ledger import Ledger
 from secagg import tags
 from secagg.primitives.keys import derive_key
 from secagg.primitives.prg import keystream
+from secagg.rounds import Total
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dp.events import Event, Unit
     from dp.ledger import PrivacySpent
-    from secagg import Encoded, Total
+    from secagg import Encoded
     from secagg.encoding.packing import Words
 
 __all__ = ["RELATION", "DpSgd"]
@@ -71,6 +72,8 @@ class DpSgd:
         noise_multiplier: stddev of the honest noise / clip norm.
         copies: m, at how many clients a unit may be: declared, and scales the sensitivity.
         unit: whose gradient is clipped: "patient" if every row, or all rows of a patient together, make one gradient.
+        noise: as in `NoisySum`. Removable noise is no more than promised, however few drop out; it rides on secure sums
+            with extra secrets (`secagg.plan(..., extras=...)`).
         wrap_probability: as in `NoisySum`; 0 where the secure sum must not wrap.
 
     Raises:
@@ -94,6 +97,7 @@ class DpSgd:
     noise_multiplier: float
     copies: int = 1
     unit: Unit = "patient"
+    noise: Noise = "discrete-gaussian"
     wrap_probability: float = 2.0**-40
     codec: NoisySum = field(init=False, repr=False)
 
@@ -117,6 +121,7 @@ class DpSgd:
             least_senders=self.least_senders,
             colluders=self.colluders,
             units=self.units,
+            noise=self.noise,
             wrap_probability=self.wrap_probability,
         )
         object.__setattr__(self, "codec", codec)
@@ -148,11 +153,7 @@ class DpSgd:
     @property
     def step(self) -> Event:
         """What one step is."""
-        released = self.codec.event
-        assert isinstance(released, Distributed)  # noqa: S101 -- a NoisySum without removable noise
-        share: DiscreteGaussian | Skellam = released.share
-        share = replace(share, sensitivity=self.copies * share.sensitivity)
-        return PoissonSampled(self._sampled, replace(released, share=share))
+        return PoissonSampled(self._sampled, _scaled(self.codec.event, self.copies))
 
     @property
     def _sampled(self) -> float:
@@ -201,7 +202,12 @@ class DpSgd:
         return self.codec.encode(gradients, random=random)
 
     def gradient(self, total: Total | Words) -> NDArray[np.float64]:
-        """Return the noisy mean gradient, (dimension,) float64: the sum over the divisor, whoever was there."""
+        """Return the noisy mean gradient, (dimension,) float64: the sum over the divisor, whoever was there.
+
+        Removable noise that is too much is taken out of a `Total` first; a bare vector is read as it is.
+        """
+        if self.codec.is_removable and isinstance(total, Total):
+            return self.codec.decode(self.codec.without_excess(total)) / self.divisor
         return self.codec.decode(total) / self.divisor
 
     def spent(self, delta: float, *, steps: int | None = None) -> PrivacySpent:
@@ -209,3 +215,16 @@ class DpSgd:
         ledger = Ledger(unit=self.unit, neighboring_relation=RELATION)
         ledger.compose(self.step, self.steps if steps is None else steps)
         return ledger.spent(delta)
+
+
+def _scaled(event: Event, copies: int) -> Event:
+    """The same release, of which a unit adds so many times as much."""
+    match event:
+        case Distributed(share=share):
+            return replace(event, share=replace(share, sensitivity=copies * share.sensitivity))
+        case DiscreteGaussianSum(total=total):
+            return replace(event, total=replace(total, sensitivity=copies * total.sensitivity))
+        case Skellam():
+            return replace(event, sensitivity=copies * event.sensitivity)
+        case _:
+            raise UnsupportedEventError(event, "not the noise of a sum of clipped gradients")

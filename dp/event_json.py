@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from dp.events import Composed, DiscreteGaussian, Event, Gaussian, Laplace, PoissonSampled, Skellam
-from dp.integer_events import Distributed
+from dp.integer_events import DiscreteGaussianSum, Distributed
 from secagg.errors import DecodeError
 
 __all__ = ["MAX_BYTES", "event_from_bytes", "event_from_json", "event_to_bytes", "event_to_json", "register_event"]
@@ -137,5 +137,5 @@ def _open(hint: Any) -> Any:  # noqa: ANN401 -- a type, or a form of typing
     return Event if all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds) else hint
 
 
-for _kind in (Composed, DiscreteGaussian, Distributed, Gaussian, Laplace, PoissonSampled, Skellam):
+for _kind in (Composed, DiscreteGaussian, DiscreteGaussianSum, Distributed, Gaussian, Laplace, PoissonSampled, Skellam):
     register_event(_kind)

@@ -26,7 +26,8 @@ def merge_to_knots(
     """Merge neighbouring outputs until the loss of each group lies on a knot: greedy bins.
 
     Outputs are collected for the first knot v beyond the first one's loss; the output with which P(group)/Q(group)
-    would pass e^v is split at random so that it equals e^v, and its rest opens the next group. Groups keep their size
+    would pass e^v is split at random so that it equals e^v, and its rest opens the next group. An output on a knot but
+    for rounding is a group of its own. Groups keep their size
     where the density rises in the direction of the walk, and grow without bound where it falls.
 
     Args:
@@ -45,8 +46,12 @@ def merge_to_knots(
         rest = mass[j]
         while rest > 0.0:
             if collected == 0.0:
-                while step * (loss[j] - knots[target]) >= 0.0 and 0 <= target + step < knots.size:
+                near = 1e-15 * (1.0 + abs(loss[j]))
+                while step * (loss[j] - knots[target]) > near and 0 <= target + step < knots.size:
                     target += step
+                if abs(loss[j] - knots[target]) <= near:
+                    out[target] += rest
+                    break
                 other, balance = 0.0, 0.0
             part = -step * rest * math.expm1(knots[target] - loss[j])
             if balance + part <= 0.0:

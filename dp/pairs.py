@@ -227,6 +227,18 @@ class Law:
         """No loss is larger: without the unit, an output is at most 1/(1 - q) times as likely as with it."""
         return -math.log1p(-self.probability) if self.gained and self.probability < 1 else math.inf
 
+    @property
+    def lattice(self) -> float:
+        """Distance between atoms of the loss: a grid that divides it has a point at each; 0 where there is no such."""
+        match self.base:
+            case _LaplaceBase(shift=shift):
+                ends = _sampled(np.array([-shift, shift]), self.probability)
+                return float(ends[1] - ends[0])
+            case _DiscreteGaussianBase(sigma=sigma, shift=steps) if self.probability == 1:
+                return steps / sigma**2
+            case _:
+                return 0.0
+
     def reversed(self) -> Law:
         """Return the law of the other direction."""
         return Law(self.base, self.probability, not self.gained)

@@ -29,7 +29,8 @@ __all__ = ["LEFT_OUT", "MANY", "Grid", "Saddle", "Window"]
 LEFT_OUT = 12.0
 """e^-12: what tails and wrapped mass may cost, relative to δ."""
 
-_MOST_TILT = 2.0**40
+_MOST_TILT = 1e4
+"""Times the largest loss: beyond it only the largest loss has weight."""
 
 MANY = 1 << 16
 """A window of more points is worth a second look."""
@@ -39,6 +40,8 @@ _ROUNDING = 1e-14
 
 _LEAST_NOISE = 1e-5
 """What rounding may cost, relative to δ, at least."""
+
+_ATOM = 0.01
 
 _TRIES = 40
 
@@ -87,13 +90,20 @@ class Saddle:
         """Tilt so that δ at the mean of the tilted sum is as given, about."""
         self._aim(lambda tilt: self.log_delta(tilt) - log_delta)
 
+    def limit(self, most: float) -> None:
+        """Take less tilt if it leaves nothing but an atom at the largest loss."""
+        if self.tilt > most and self.tilt**2 * self.moments(self.tilt)[2] < _ATOM:
+            self.tilt = most
+            self.mean = self.moments(most)[1]
+
     def aim_at_epsilon(self, epsilon: float) -> None:
         """Tilt so that the tilted sum has mean ε, or not at all if its mean is larger."""
         self._aim(lambda tilt: epsilon - self.moments(tilt)[1])
 
     def _aim(self, excess: Callable[[float], float]) -> None:
         low, high = 0.0, 1.0
-        while excess(high) > 0 and high < _MOST_TILT:
+        most = _MOST_TILT / max([1e-100, *(float(np.abs(point.loss).max()) for point in self.points)])
+        while excess(high) > 0 and high < most:
             low, high = high, 2 * high
         while high - low > 0.02 * high and high > 1e-4:  # noqa: PLR2004 -- near enough
             middle = (low + high) / 2
@@ -153,7 +163,10 @@ class Saddle:
         spacing = min(_COARSEST, max(finest, 2 * math.sqrt(allowed)))
         threshold = allowed / 32
         log_chernoff = self.moments(self.tilt)[0] - self.tilt * epsilon - log_delta
+        lattice = self.laws[0][1].lattice if len(self.laws) == 1 else 0.0
         for _ in range(_TRIES):
+            if lattice > finest:
+                spacing = lattice / math.ceil(lattice / spacing)
             chosen = [
                 point.knots(
                     self.tilt,

@@ -11,14 +11,18 @@ parts are Skellam of variance v (times (n - k)/(n - k - c) if the c were honest 
 parts are as close to a discrete Gaussian as `dp.gaussian_equivalent` says, if the smallest part is at least about 2
 steps of the grid; they have the tighter account.
 
-A part is expanded from a seed of its own. What callers must guarantee:
+A part is expanded from a seed of its own; those of parts 1..T are a one-way chain, so that where k clients are missing
+the seed of part k + 1 is all that has to be revealed of a client. What callers must guarantee:
 
 * The secret of `seeds` is fresh for every release. Retransmissions repeat the same bytes.
 * The seeds of parts 1..T are secret-shared before the vector is sent; the seed of part 0 never leaves the client.
-* Seeds are revealed for one survivor set only, once, with at least t signatures on it: a server that got parts for two
-  sets, or for more survivors than there are, would see a sum with too little noise. In a masked sum the masks only
-  cancel over the very set whose parts are removed.
-* A round with more than T dropouts reveals no sum (the plan's threshold is at least n - T): `removed` raises.
+* One seed of each client is revealed, for one survivor set only, with at least t signatures on it: a server that got
+  seeds for two sets, or for more survivors than there are, would see a sum with too little noise. In a masked sum the
+  masks only cancel over the very set whose parts are removed.
+* A round with more than T dropouts reveals no sum: `removed` raises.
+
+A plan with `extras` = T, whose extra secrets are the seeds of parts 1..T, sees to the last three
+(`secagg.masking.extras`).
 
 Source: Jiang, Wang, Chen 2024, Dordis (arXiv 2209.12528), XNoise: add-then-remove, with these Skellam parts for c = 0.
 """
@@ -108,14 +112,14 @@ class XNoise:
         return (first, *parts)
 
     def seeds(self, secret: bytes) -> tuple[bytes, ...]:
-        """Derive the seeds of one client's parts, 32 bytes each; any of them tell nothing of the others.
+        """Derive the seeds of one client's parts, 32 bytes each; any of them tells nothing of those before it.
 
         Args:
             secret: 32 bytes or more, fresh for this client and this release.
+        Returns: of parts 0..T; the first tells nothing of the others. Those after it are the extra secrets to share.
         """
-        return tuple(
-            derive_key(secret, tags.NOISE_COMPONENT, part.to_bytes(4, "little")) for part in range(self.tolerance + 1)
-        )
+        own, first = (derive_key(secret, tags.NOISE_COMPONENT, part.to_bytes(4, "little")) for part in range(2))
+        return own, *_chain(first, self.tolerance)
 
     def added(self, seeds: Iterable[bytes], size: int) -> NDArray[np.int64]:
         """Return the noise that a client adds: (size,) int64, the sum of all its parts."""
@@ -140,19 +144,21 @@ class XNoise:
             )
         return range(missing + 1, self.tolerance + 1)
 
-    def excess(self, revealed: Mapping[int, bytes], size: int, *, survivors: int) -> NDArray[np.int64]:
+    def excess(self, revealed: bytes | None, size: int, *, survivors: int) -> NDArray[np.int64]:
         """Return what one client in the sum added too much: (size,) int64, to be subtracted from the sum.
 
         Args:
-            revealed: part number -> seed, for exactly the parts that `removed` names.
+            revealed: the seed of the first part that `removed` names; None if it names none.
             size: coordinates.
             survivors: as for `removed`.
         """
         wanted = self.removed(survivors=survivors)
-        if set(revealed) != set(wanted):
-            msg = f"with {survivors} survivors parts {list(wanted)} are removed, got seeds of {sorted(revealed)}"
+        if (revealed is None) != (not wanted):
+            got = "no seed" if revealed is None else "a seed"
+            msg = f"with {survivors} survivors parts {list(wanted)} are removed, got {got}"
             raise ValueError(msg)
-        return self._expanded(revealed, size)
+        links = _chain(revealed, len(wanted)) if revealed is not None else ()
+        return self._expanded(dict(zip(wanted, links, strict=True)), size)
 
     def event(self, *, sensitivity: float, dimension: int) -> Skellam | DiscreteGaussianSum:
         """Return what is released, whoever drops out: noise of variance v on integer vectors."""
@@ -173,3 +179,11 @@ class XNoise:
             else:
                 total += discrete_gaussian(key, size, math.sqrt(variances[part]))
         return total
+
+
+def _chain(first: bytes, length: int) -> tuple[bytes, ...]:
+    """Return so many seeds, each derived from the one before."""
+    seeds = [first]
+    while len(seeds) < length:
+        seeds.append(derive_key(seeds[-1], tags.NOISE_CHAIN))
+    return tuple(seeds[:length])

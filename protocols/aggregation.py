@@ -89,18 +89,19 @@ AGGREGATIONS: dict[str, Aggregation] = {
 
 
 def plan_of(
-    codec: Codec, aggregation: AggregationName, *, dropout: float, corrupted: float | None = None
+    codec: Codec, aggregation: AggregationName, *, dropout: float, corrupted: float | None = None, extras: int = 0
 ) -> secagg.Plan:
     """Plan an aggregation.
 
     Args:
         corrupted: share of the institutions that may side with the server; None takes what suits the aggregation.
+        extras: as in `secagg.plan`.
     Raises:
         PlanError: these numbers do not work together.
     """
     if corrupted is None:
         corrupted = 0.0 if aggregation == "ckks" else CORRUPTED
-    return secagg.plan(codec, dropout=dropout, corrupted=corrupted, masking=aggregation)
+    return secagg.plan(codec, dropout=dropout, corrupted=corrupted, masking=aggregation, extras=extras)
 
 
 def vanishing(step: str, aggregation: AggregationName) -> str | None:

@@ -36,6 +36,8 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         steps: of DP-SGD in all, spread evenly over the rounds.
         learning_rate: of the server.
         copies: at how many institutions a patient may be.
+        dropout_noise: "conservative": enough noise if all that may vanish do, more if they do not. "exact": no more
+            than enough, whoever vanishes; what is too much is taken away with seeds that rode on the shares.
         budget: file of the data set's privacy budget, which must have room for all steps; "": none is kept.
     """
 
@@ -47,6 +49,7 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     steps: Positive = 150
     learning_rate: Rate = 0.2
     copies: Positive = 1
+    dropout_noise: Literal["conservative", "exact"] = "conservative"
     budget: str = ""
 
 

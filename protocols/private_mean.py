@@ -19,16 +19,16 @@ from dp.dp_sgd import RELATION, DpSgd
 from dp.errors import PrivacyError
 from dp.events import Composed, Gaussian
 from protocols.aggregation import plan_of
+from protocols.engines.memory import MemoryEngine
 from protocols.errors import ConfigError
 from protocols.secure_mean import MeanUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from protocols.config import PrivacyConfig, TrainConfig
-    from protocols.engines.memory import MemoryEngine
     from protocols.task import Task
     from secagg.encoding.packing import Words
 
@@ -68,21 +68,28 @@ class PrivateMean:
         Raises:
             ThresholdError: too few sites remain; nothing was learned.
         """
+        secrets: dict[str, bytes] = {}
+
+        def extras(site: str, secret: bytes) -> tuple[bytes, ...]:
+            secrets[site] = secret  # of this round and site, from the session; the noise comes from it
+            return self.privacy.codec.extras(secret)
 
         def contribution(site: str) -> secagg.Encoded:
-            return self.privacy.encode(gradients[site]())
+            return self.privacy.encode(gradients[site](), random=secrets.get(site))
 
         made = {site: partial(contribution, site) for site in gradients}
-        total = engine.sum(self.plan, made, dropouts=dropouts)
+        riding = {site: partial(extras, site) for site in gradients} if self.plan.extras else None
+        total = engine.sum(self.plan, made, dropouts=dropouts, extras=riding)
         return MeanUpdate(-self.privacy.gradient(total), 0, tuple(map(str, total.survivors)), {})
 
     def read(self, vector: Words) -> NDArray[np.float64]:
         """Decode a vector from the wire as if it were an update in clear."""
         return -self.privacy.gradient(vector)
 
-    def nothing(self) -> secagg.Encoded:
-        """Encode no gradient at all: noise."""
-        return self.privacy.encode(np.zeros((0, self.privacy.dimension)))
+    def rehearse(self, sites: Iterable[str]) -> None:
+        """Sum no gradients at all, in a session of its own."""
+        nothing = np.zeros((0, self.privacy.dimension))
+        self(MemoryEngine(), {site: lambda: nothing for site in sites}, dropouts={})
 
 
 def plan_privacy(config: TrainConfig, privacy: PrivacyConfig, *, dimension: int, task: Task) -> PrivateMean:
@@ -108,6 +115,12 @@ def plan_privacy(config: TrainConfig, privacy: PrivacyConfig, *, dimension: int,
     sites = len(task.sites)
     _check_unit(privacy, sites, dimension)
     plan = partial(plan_of, aggregation=config.aggregation, dropout=config.dropout, corrupted=config.corrupted)
+    exact = privacy.dropout_noise == "exact"
+    if exact:
+        if config.aggregation not in {"masking", "lattice"}:
+            msg = f"dp.dropout_noise: exact noise rides on the shares of masking and lattice, not {config.aggregation}"
+            raise ConfigError(msg)
+        plan = partial(plan, extras=max(1, math.ceil(config.dropout * sites - 1e-9)))
     shape = plan(secagg.Counts(dimension=1, maximum=1, clients=sites))
     try:
         made = DpSgd.for_target(
@@ -123,6 +136,7 @@ def plan_privacy(config: TrainConfig, privacy: PrivacyConfig, *, dimension: int,
             steps=privacy.steps,
             clip_norm=privacy.clip_norm,
             copies=privacy.copies,
+            noise="xnoise-discrete-gaussian" if exact else "discrete-gaussian",
             wrap_probability=0.0 if config.aggregation in {"lattice", "threshold"} else 2.0**-40,
         )
     except (PrivacyError, ValueError) as error:

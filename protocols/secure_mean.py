@@ -14,15 +14,15 @@ import numpy as np
 
 import secagg
 from protocols.aggregation import plan_of
+from protocols.engines.memory import MemoryEngine
+from protocols.institution import LocalUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from protocols.aggregation import AggregationName
-    from protocols.engines.memory import MemoryEngine
-    from protocols.institution import LocalUpdate
     from secagg import Layout
     from secagg.encoding.packing import Words
 
@@ -137,6 +137,7 @@ class SecureMean:
         decoded = self.codec.decode_sum(vector)
         return decoded.values / max(decoded.weight, 1)
 
-    def nothing(self) -> secagg.Encoded:
-        """Encode an update of zeros."""
-        return self.codec.encode(np.zeros(self.codec.dimension), weight=1)
+    def rehearse(self, sites: Iterable[str]) -> None:
+        """Sum updates of zeros, in a session of its own."""
+        nothing = LocalUpdate(np.zeros(self.layout.dimension), 1)
+        self(MemoryEngine(), {site: lambda: nothing for site in sites}, dropouts={})

@@ -206,8 +206,7 @@ def _note_curves(record: RunRecord, federation: Federation, parameters: NDArray[
 
 def _compile_kernels(federation: Federation) -> None:
     """Run one sum of zeros, so that the first round's times are not the compiler's."""
-    nothing = federation.secure_mean.nothing
-    secagg.simulate(federation.secure_mean.plan, {site.name: nothing for site in federation.institutions})
+    federation.secure_mean.rehearse([site.name for site in federation.institutions])
 
 
 def _optimizer(config: TrainConfig) -> ServerOptimizer:

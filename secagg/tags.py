@@ -200,6 +200,9 @@ NOISE_SHARE: Final = _label("noise-share")
 NOISE_COMPONENT: Final = _label("noise-component")
 """Seed of one part of a client's noise that may be taken away again, by number."""
 
+NOISE_CHAIN: Final = _label("noise-chain")
+"""Seed of the part after one that may be taken away again."""
+
 NOISE_STREAM: Final = _label("noise-stream")
 """Stream that such a seed expands to."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from secagg import Encoded, Observer, Plan, Total
+    from secagg.masking.extras import Extras
 
 __all__ = ["MemoryEngine"]
 
@@ -35,6 +36,7 @@ class MemoryEngine:
         contributions: Mapping[str, Callable[[], Encoded]],
         *,
         dropouts: Mapping[str, str],
+        extras: Mapping[str, Extras] | None = None,
     ) -> Total:
         """Sum what the institutions contribute.
 
@@ -42,6 +44,7 @@ class MemoryEngine:
             plan: the parameters.
             contributions: site -> a call that makes its encoded vector inside the site, when its turn comes.
             dropouts: site -> the protocol round before which it vanishes.
+            extras: site -> its extra secrets, where the plan asks for some.
         Raises:
             ThresholdError: too few sites remain.
         """
@@ -55,6 +58,7 @@ class MemoryEngine:
             round=number,
             observers=self._observers,
             keys=keys,
+            extras=extras,
         )
 
     def _keys_for(self, plan: Plan, sites: list[str]) -> SimulatedKeys:

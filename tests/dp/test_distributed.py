@@ -18,6 +18,7 @@ from dp.gaussian_equivalent import gaussian_equivalent
 from dp.integer_events import Distributed
 from dp.rdp import rdp_curve
 from secagg.errors import EncodingError, PlanError, ThresholdError
+from secagg.rounds import Total
 
 NOISES: list[Noise] = ["discrete-gaussian", "skellam", "xnoise-discrete-gaussian", "xnoise-skellam"]
 SECRETS = [bytes([i]) * 32 for i in range(20)]
@@ -56,9 +57,8 @@ def test_a_sum_is_the_sum_of_the_clipped_rows_and_noise_of_the_stated_size(noise
     total, rows = total_of(noisy, senders=5, units=4)
     clipped = rows * np.minimum(1, 2.0 / np.linalg.norm(rows, axis=1, keepdims=True))
     if noisy.is_removable:
-        seeds = [noisy.seeds(secret) for secret in SECRETS[:5]]
-        revealed = [{k: seed[k] for k in noisy.xnoise.removed(survivors=5)} for seed in seeds]
-        total = noisy.without_excess(total, revealed, survivors=5)
+        revealed: dict[Any, bytes] = {i: noisy.extras(SECRETS[i])[noisy.clients - 5] for i in range(5)}
+        total = noisy.without_excess(Total(total, tuple(range(5)), (), noisy.digest, revealed))
     error = noisy.decode(total) - clipped.sum(axis=0)
     stated = noisy.noise_stddev(senders=5)
     assert abs(error.std() / stated - 1) < 0.06
@@ -84,21 +84,18 @@ def test_it_goes_through_a_secure_sum_with_dropouts(masking: Any) -> None:
 @pytest.mark.parametrize("noise", NOISES[2:])
 def test_removable_noise_is_removed_after_a_secure_sum(noise: Noise) -> None:
     noisy = noisy_sum(noise=noise, dimension=2000, units=1, clients=6, least_senders=5)
-    plan = secagg.plan(noisy, dropout=0.16, corrupted=0)
+    plan = secagg.plan(noisy, dropout=0.16, corrupted=0, extras=1)
     noisy.check(plan)
-    secrets = {i: SECRETS[i] for i in range(6)}
-    updates = {i: noisy.encode(np.zeros((1, 2000)), random=secret) for i, secret in secrets.items()}
-    for lost in ({}, {4: "masked_input"}):
-        total = secagg.simulate(plan, updates, dropouts=lost)
-        survivors = len(total.survivors)
-        seeds = {i: noisy.seeds(secrets[int(i)]) for i in total.survivors}
-        revealed = [{k: seeds[i][k] for k in noisy.xnoise.removed(survivors=survivors)} for i in total.survivors]
-        left = noisy.decode(noisy.without_excess(total, revealed, survivors=survivors))
-        assert abs(left.std() / noisy.noise_stddev(senders=survivors) - 1) < 4 / (2 * 2000) ** 0.5
-        with pytest.raises(ValueError, match="seeds came of"):
-            noisy.without_excess(total, revealed[1:], survivors=survivors)
+    updates = {i: noisy.encode(np.zeros((1, 2000)), random=SECRETS[i]) for i in range(6)}
+    extras = {i: noisy.extras(SECRETS[i]) for i in range(6)}
+    for lost in ({}, {4: "masked_input"}, {1: "unmask"}):
+        total = secagg.simulate(plan, updates, dropouts=lost, extras=extras)
+        left = noisy.decode(noisy.without_excess(total))
+        assert abs(left.std() / noisy.noise_stddev(senders=len(total.survivors)) - 1) < 4 / (2 * 2000) ** 0.5
+        with pytest.raises(ValueError, match="are removed, got"):
+            noisy.without_excess(replace(total, extras={} if total.extras else {0: bytes(32)}))
     with pytest.raises(ThresholdError):
-        noisy.without_excess(total, [{}] * 4, survivors=4)
+        noisy.without_excess(replace(total, survivors=total.survivors[:4]))
 
 
 @given(

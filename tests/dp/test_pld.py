@@ -25,8 +25,8 @@ PROBABILITY = st.floats(-4, 0).map(lambda x: 10**x)
 SINGLE = st.one_of(
     st.floats(-0.7, 1.5).map(lambda x: dp.Gaussian(10**x)),
     st.floats(-0.5, 1).map(lambda x: dp.Laplace(10**x)),
-    st.floats(0, 1.5).map(lambda x: dp.DiscreteGaussian(10**x)),
-    st.builds(dp.Skellam, st.floats(0, 3).map(lambda x: 10**x), st.integers(1, 3)),
+    st.floats(0.5, 1.5).map(lambda x: dp.DiscreteGaussian(10**x)),
+    st.builds(dp.Skellam, st.floats(2, 3).map(lambda x: 10**x), st.integers(1, 3)),
 )
 EVENT = st.one_of(SINGLE, st.builds(dp.PoissonSampled, PROBABILITY, SINGLE))
 
@@ -90,38 +90,36 @@ def test_composed_gaussians_enclose_their_exact_delta(sigma: float, steps: int, 
     assert found.lower * (1 - 1e-9) <= exact <= found.upper * (1 + 1e-9) + 1e-299
 
 
-def exact_delta(q: float, pair: Any, at: float, *, gained: bool, low: float, high: float) -> float:
-    """max over both integrals of (dP - e^ε dQ)_+ by quadrature in 30 digits, for densities (p, q) on [low, high]."""
-    with mpmath.workdps(30):
-        p, base = pair
-        points = mpmath.linspace(low, high, 60)
+def exact_delta(q: float, noise: str, shift: float, at: float, *, gained: bool) -> float:
+    """δ of one sampled release: the loss is monotone in the output, so the best test is a threshold."""
+    scaled = math.expm1(-at if gained else at) / q
+    if scaled <= -1:
+        return 0.0
+    loss = math.log1p(scaled)  # of the release without sampling
+    if noise == "laplace" and abs(loss) >= shift:
+        return 0.0
+    x = (loss + shift) / 2 if noise == "laplace" else loss / shift + shift / 2
+    with mpmath.workdps(40):
 
-        def excess(x: Any) -> Any:
-            mixed = q * p(x) + (1 - q) * base(x)
-            first, second = (base(x), mixed) if gained else (mixed, base(x))
-            return max(first - mpmath.exp(at) * second, 0)
+        def below(y: float) -> Any:
+            if noise == "gaussian":
+                return mpmath.ncdf(y)
+            return mpmath.exp(y) / 2 if y < 0 else 1 - mpmath.exp(-y) / 2
 
-        return float(mpmath.quad(excess, points))
-
-
-def shifted_normal(shift: float) -> tuple[Any, Any]:
-    return lambda x: mpmath.npdf(x - shift), mpmath.npdf
-
-
-def shifted_laplace(shift: float) -> tuple[Any, Any]:
-    return lambda x: mpmath.exp(-abs(x - shift)) / 2, lambda x: mpmath.exp(-abs(x)) / 2
+        grown = mpmath.exp(at)
+        if gained:
+            return float(below(x) - grown * (q * below(x - shift) + (1 - q) * below(x)))
+        return float(q * below(shift - x) + (1 - q - grown) * below(-x))
 
 
-@pytest.mark.parametrize(("q", "at"), [(1.0, 0.4), (0.1, 0.02), (0.1, 0.3), (0.7, 1.0), (1e-3, 0.01)])
+@pytest.mark.parametrize(("q", "at"), [(1.0, 0.4), (0.1, 0.02), (0.1, 0.3), (0.7, 1.0), (1e-3, 0.001)])
 @pytest.mark.parametrize("noise", ["gaussian", "laplace"])
-def test_one_release_encloses_what_quadrature_gives(q: float, at: float, noise: str) -> None:
+def test_one_release_encloses_its_exact_delta(q: float, at: float, noise: str) -> None:
     inner: dp.Event = dp.Gaussian(0.8) if noise == "gaussian" else dp.Laplace(0.8)
-    pair = shifted_normal(1.25) if noise == "gaussian" else shifted_laplace(1.25)
-    reach = 12.0 if noise == "gaussian" else 45.0
-    exact = max(exact_delta(q, pair, at, gained=gained, low=-reach, high=reach + 1.25) for gained in (False, True))
+    exact = max(exact_delta(q, noise, 1.25, at, gained=gained) for gained in (False, True))
     found = delta(dp.PoissonSampled(q, inner), at)
-    assert found.lower * (1 - 1e-5) <= exact <= found.upper * (1 + 1e-5)
-    assert found.upper <= 1.05 * exact + 1e-12
+    assert found.lower * (1 - 1e-9) <= exact <= found.upper * (1 + 1e-9)
+    assert found.upper <= 1.02 * exact + 1e-290
 
 
 def delta_on_lattice(noise: np.ndarray, shift: int, steps: int, at: float) -> float:
@@ -180,7 +178,7 @@ def test_upper_bound_of_dp_accounting_is_above_our_lower_one_and_close(
     assert ours.upper == pytest.approx(upper, rel=0.03, abs=5e-3)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(event=EVENT, steps=st.integers(1, 300), small=st.floats(-9, -2).map(lambda x: 10**x))
 def test_interval_is_ordered_below_rdp_and_inverse_to_delta(event: dp.Event, steps: int, small: float) -> None:
     many = dp.Composed([(event, steps)])
@@ -206,7 +204,7 @@ def test_another_release_never_lowers_epsilon(event: dp.Event, steps: int, small
     assert few.lower <= many.upper
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(event=EVENT, parts=st.integers(2, 4), small=st.floats(-8, -2).map(lambda x: 10**x), relation=RELATIONS)
 def test_composing_n_times_overlaps_count_n(event: dp.Event, parts: int, small: float, relation: Any) -> None:
     if relation == "replace-one" and isinstance(event, dp.PoissonSampled):
@@ -222,7 +220,7 @@ def test_composing_n_times_overlaps_count_n(event: dp.Event, parts: int, small: 
 
 @settings(max_examples=30)
 @given(
-    noise=st.floats(-0.3, 1).map(lambda x: 10**x),
+    noise=st.floats(0.5, 1.5).map(lambda x: 10**x),
     kind=st.sampled_from([dp.Gaussian, dp.Laplace, dp.DiscreteGaussian, dp.Skellam]),
     q=PROBABILITY,
     factor=st.floats(1.001, 3),
@@ -245,14 +243,10 @@ def test_replacing_one_costs_more_than_adding_one_and_zeroing_out_the_same(inner
 
 
 def test_both_directions_are_looked_at() -> None:
-    """Gaining the unit costs more where δ is large: P[mixture] is below e^ε·P[base] almost everywhere, not reversed."""
-    q, at = 0.5, 0.1
-    event = dp.PoissonSampled(q, dp.Gaussian(0.3))
-    costs = {
-        gained: exact_delta(q, shifted_normal(1 / 0.3), at, gained=gained, low=-14, high=18) for gained in (True, False)
-    }
-    found = delta(event, at)
-    assert max(costs.values()) == pytest.approx(found.upper, rel=0.02)
+    q, at = 0.9, 0.5
+    costs = [exact_delta(q, "gaussian", 1 / 0.6, at, gained=gained) for gained in (True, False)]
+    assert costs[0] != pytest.approx(costs[1], rel=0.05)
+    assert delta(dp.PoissonSampled(q, dp.Gaussian(0.6)), at).upper == pytest.approx(max(costs), rel=0.02)
 
 
 def test_sum_of_skellam_shares_is_skellam_noise() -> None:
@@ -297,9 +291,9 @@ def test_bounded_losses_bound_epsilon_at_any_delta() -> None:
     ],
 )
 def test_unsupported_event_is_named_not_guessed(event: dp.Event, relation: Any, culprit: type[dp.Event]) -> None:
-    for call in (lambda: epsilon(event, 1e-5, relation), lambda: delta(event, 1.0, relation)):
+    for call, value in ((epsilon, 1e-5), (delta, 1.0)):
         with pytest.raises(dp.UnsupportedEventError) as caught:
-            call()
+            call(event, value, relation)
         assert type(caught.value.event) is culprit
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from dp import xnoise
 from dp.events import DiscreteGaussian, Skellam
 from dp.integer_events import DiscreteGaussianSum
 from dp.xnoise import Part, XNoise
@@ -48,7 +49,8 @@ def test_what_is_left_is_exactly_the_parts_that_were_not_removed(missing: int, p
     removed = noise.removed(survivors=survivors)
     for secret in SECRETS[:2]:
         seeds = noise.seeds(secret)
-        left = noise.added(seeds, 100) - noise.excess({k: seeds[k] for k in removed}, 100, survivors=survivors)
+        revealed = seeds[removed[0]] if removed else None
+        left = noise.added(seeds, 100) - noise.excess(revealed, 100, survivors=survivors)
         parts = [k for k in range(4) if k not in removed]
         alone = sum(noise._expanded({k: seeds[k]}, 100) for k in parts)
         assert np.array_equal(left, alone)
@@ -62,7 +64,7 @@ def test_the_released_sum_has_the_target_variance(missing: int, part: Part) -> N
     for secret in SECRETS[missing:]:
         seeds = noise.seeds(secret)
         total += noise.added(seeds, size)
-        revealed = {k: seeds[k] for k in noise.removed(survivors=10 - missing)}
+        revealed = seeds[missing + 1] if missing < 3 else None
         total -= noise.excess(revealed, size, survivors=10 - missing)
     assert abs((total.astype(float) ** 2).mean() / 400 - 1) < 4 * (2 / size) ** 0.5
 
@@ -83,12 +85,23 @@ def test_beyond_the_tolerance_nothing_is_removed_and_the_round_ends() -> None:
         XNoise(50.0, 10, 3).removed(survivors=11)
 
 
-@pytest.mark.parametrize("numbers", [[], [2], [1, 2, 3], [0, 2, 3]])
-def test_only_the_parts_that_are_too_much_are_removed(numbers: list[int]) -> None:
+def test_a_seed_is_wanted_if_and_only_if_something_is_too_much() -> None:
     noise = XNoise(50.0, 10, 3)
-    seeds = noise.seeds(SECRETS[0])
-    with pytest.raises(ValueError, match=r"parts \[2, 3\] are removed"):
-        noise.excess({k: seeds[k] for k in numbers}, 5, survivors=9)
+    with pytest.raises(ValueError, match=r"parts \[2, 3\] are removed, got no seed"):
+        noise.excess(None, 5, survivors=9)
+    with pytest.raises(ValueError, match=r"parts \[\] are removed, got a seed"):
+        noise.excess(bytes(32), 5, survivors=7)
+    assert not noise.excess(None, 5, survivors=7).any()
+
+
+def test_a_seed_leads_to_those_after_it_and_without_the_secret_to_no_other() -> None:
+    noise, more = XNoise(50.0, 10, 3), XNoise(5_000.0, 60, 30)
+    own, *chain = noise.seeds(SECRETS[0])
+    for place, seed in enumerate(chain):
+        assert xnoise._chain(seed, 3 - place) == tuple(chain[place:])
+        assert not {own, *chain[:place]} & set(xnoise._chain(seed, 100))
+    assert more.seeds(SECRETS[0])[:4] == (own, *chain)
+    assert len(XNoise(50.0, 10, 0).seeds(SECRETS[0])) == 1
 
 
 def test_a_server_that_hides_dropouts_would_remove_more_than_it_may() -> None:

@@ -137,6 +137,7 @@ def test_other_secure_sums_carry_the_noise_as_well(aggregation: Any, tmp_path: P
         ({"dp": PrivacyConfig(epsilon=3.0, unit="institution")}, "against at most 4 from 4 institutions"),
         ({"dp": PrivacyConfig(epsilon=1e-4, steps=10_000)}, "dp: "),
         ({"dp": PrivacyConfig(epsilon=3.0, copies=5)}, "copies"),
+        ({"dp": PrivacyConfig(epsilon=3.0, dropout_noise="exact"), "aggregation": "ckks"}, "rides on the shares"),
     ],
 )
 def test_what_cannot_be_promised_is_refused_before_anything_starts(
@@ -192,6 +193,31 @@ def test_a_private_run_trains_once_and_no_baselines(tmp_path: Path, monkeypatch:
     record = train(TrainConfig(**(QUICK | {"seeds": 1})), tmp_path)
     assert not record.compared
     assert len(calls) == 4 * (6 + 1)  # and one sum of nothing, to compile
+
+
+@pytest.mark.parametrize("aggregation", ["masking", "lattice"])
+def test_exact_noise_is_no_more_than_enough_whoever_vanishes(aggregation: Any) -> None:
+    private = PrivacyConfig(epsilon=8.0, steps=4, dropout_noise="exact")
+    mean = private_mean(dp=private, aggregation=aggregation)
+    assert mean.plan.extras == 1
+    rows = {site.name: np.zeros((0, 14)) for site in HEART.sites}
+    calls = {name: (lambda r=r: r) for name, r in rows.items()}
+    least = mean.privacy.noise_multiplier / mean.privacy.divisor * np.sqrt(3 / 2)  # one of three counts nothing
+    for gone, senders in (({}, 4), ({"va": "masked_input"}, 3), ({"va": "unmask"}, 4)):
+        made = [mean(MemoryEngine(), calls, dropouts=gone) for _ in range(40)]
+        spread = float(np.std([one.mean for one in made]))
+        assert spread == pytest.approx(mean.privacy.codec.noise_stddev(senders=senders) / mean.privacy.divisor, rel=0.1)
+        assert spread == pytest.approx(least, rel=0.16)
+    conservative = private_mean(aggregation=aggregation).privacy
+    assert mean.privacy.codec.noise_stddev(senders=4) < 0.93 * conservative.codec.noise_stddev(senders=4)
+
+
+def test_exact_noise_costs_what_the_receipt_says(tmp_path: Path) -> None:
+    private = PrivacyConfig(epsilon=3.0, steps=6, dropout_noise="exact")
+    record = train(TrainConfig(**(QUICK | {"dp": private}), drop=("va@1:masked_input",)), tmp_path)
+    assert record.status == "finished"
+    assert record.dp is not None
+    assert Receipt.from_bytes((tmp_path / "receipt.json").read_bytes()).verify().upper <= record.dp.epsilon * 1.001
 
 
 def test_a_hospital_that_knows_its_own_noise_is_still_held_to_epsilon() -> None:
