@@ -23,7 +23,10 @@ law of the privacy loss, in double precision; Rényi DP gives an upper bound whe
 
 from dp.bounds import Interval
 from dp.calibration import calibrate_noise_multiplier, calibrate_rounds, calibrate_sampling_probability
+from dp.clipping import clip_rows
 from dp.curves import Tradeoff, tradeoff
+from dp.distributed import NoisySum
+from dp.dp_sgd import DpSgd
 from dp.errors import CalibrationError, PrivacyError, UnsupportedEventError
 from dp.events import (
     Composed,
@@ -36,6 +39,7 @@ from dp.events import (
     Skellam,
     Unit,
 )
+from dp.integer_events import DiscreteGaussianSum, Distributed
 from dp.ledger import Ledger, PrivacySpent
 from dp.pld import pld_delta, pld_epsilon
 from dp.rdp import RdpCurve, rdp_curve
@@ -44,12 +48,16 @@ __all__ = [
     "CalibrationError",
     "Composed",
     "DiscreteGaussian",
+    "DiscreteGaussianSum",
+    "Distributed",
+    "DpSgd",
     "Event",
     "Gaussian",
     "Interval",
     "Laplace",
     "Ledger",
     "NeighboringRelation",
+    "NoisySum",
     "PoissonSampled",
     "PrivacyError",
     "PrivacySpent",
@@ -61,6 +69,7 @@ __all__ = [
     "calibrate_noise_multiplier",
     "calibrate_rounds",
     "calibrate_sampling_probability",
+    "clip_rows",
     "pld_delta",
     "pld_epsilon",
     "rdp_curve",

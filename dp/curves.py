@@ -1,8 +1,8 @@
 """What δ(ε) leaves to an attacker: advantage, hits at few false alarms, the nearest Gaussian mechanism.
 
-A test that tells two neighbouring data sets apart with false alarms α misses at least f(α) = 1 - TPR. From δ(ε), an upper
-bound for both directions, f(α) >= max over ε >= 0 of 1 - δ(ε) - e^ε·α and e^-ε·(1 - δ(ε) - α): every ε gives two valid
-lines, more of them a better bound.
+A test that tells two neighbouring data sets apart with false alarms α misses at least f(α) = 1 - TPR. From δ(ε), an
+upper bound for both directions, f(α) >= max over ε >= 0 of 1 - δ(ε) - e^ε·α and e^-ε·(1 - δ(ε) - α): every ε gives two
+valid lines, more of them a better bound.
 
 Source: Dong, Roth, Su 2022 (arXiv 1905.02383), Propositions 2.4 and 2.12: lines from δ(ε). Gaussian DP with a regret:
 Gomez, Kulynych et al. 2025 (arXiv 2503.10945).

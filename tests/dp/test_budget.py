@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,7 @@ def ledger(studies: int) -> dp.Ledger:
 
 def shown(studies: int) -> str:
     epsilon = ledger(studies).spent(1e-5).epsilon
-    digits = f"{epsilon:.4g}"
-    return digits if float(digits) >= epsilon else f"{float(digits) + 10.0 ** -len(digits.split('.')[1]):.4g}"
+    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(epsilon)):.4g}"
 
 
 def test_the_share_is_that_of_the_filter_and_adds_up_for_equal_releases(path: Path) -> None:
