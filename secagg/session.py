@@ -42,16 +42,16 @@ from secagg.wire import decode_awaited, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from secagg.encoding.fixed_point import Encoded
+    from secagg.encoding.packing import Words
     from secagg.history import History
     from secagg.homomorphic.ckks import CkksKeys
     from secagg.homomorphic.threshold import ThresholdKey
-    from secagg.homomorphic.threshold_setup import Keep
     from secagg.identity import Identity
     from secagg.journal import Journal
     from secagg.masking.extras import Extras
     from secagg.params import ClientId, Codec
     from secagg.policy import Policy
-    from secagg.rounds import Contribution
     from secagg.setups import Setup
 
 __all__ = ["Client"]
@@ -108,7 +108,7 @@ class Client(OneCallAtATime):
         self,
         setup: Setup,
         client_id: ClientId,
-        contribution: Contribution | Keep,
+        contribution: Encoded | Words | Callable[..., Any],
         *,
         identity: Identity | None = None,
         keys: CkksKeys | ThresholdKey | None = None,
