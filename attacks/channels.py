@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from protocols.engines.memory import MemoryEngine
 from protocols.wiretap import Wiretap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -92,7 +92,8 @@ def look(
         protect: what clients do to their updates before the encoding; under differential privacy, nothing.
         known: clients that collude: what they send is taken off the sum.
     Returns: `PLAIN`: every client's update. `SUM`, `MODEL`, `HE`: the mean, then what travelled from each client,
-        decoded as if it were in clear (channel `MASKED`). Lies: a sum for every client as victim. Noise: the noisy mean.
+        decoded as if it were in clear (channel `MASKED`). Lies: a sum for every client as victim. Noise: the noisy
+        mean.
     Raises:
         ValueError: all clients collude, or a defence together with differential privacy.
     """
@@ -107,26 +108,29 @@ def look(
     updates = {client: protect(cohort.gradient(client), rng) for client in cohort.records}
     if channel in {Channel.LIE, Channel.UNBOUND_LIE}:
         return [_lie(channel, cohort, updates[victim], victim) for victim in cohort.records]
+    codec = secagg.Encoding(dimension=len(next(iter(updates.values()))), clip=CLIP, bits=BITS, clients=len(updates))
+    inputs = {client: codec.encode(update) for client, update in updates.items()}
     if channel == Channel.HE:
-        return _summed(channel, updates, "lattice", known) + _summed(channel, updates, "ckks", known)
-    return _summed(channel, updates, "plain" if channel == Channel.PLAIN else "masking", known)
+        return [*_summed(channel, codec, inputs, "lattice", known), *_summed(channel, codec, inputs, "ckks", known)]
+    return _summed(channel, codec, inputs, "plain" if channel == Channel.PLAIN else "masking", known)
 
 
 def _summed(
-    channel: Channel, updates: Mapping[str, NDArray[np.float64]], masking: Masking, known: Collection[str]
+    channel: Channel,
+    codec: secagg.Encoding,
+    inputs: Mapping[str, secagg.Encoded],
+    masking: Masking,
+    known: Collection[str],
 ) -> list[View]:
-    codec = secagg.Encoding(dimension=len(next(iter(updates.values()))), clip=CLIP, bits=BITS, clients=len(updates))
-    plan = secagg.plan(codec, dropout=0.0, corrupted=0.0, masking=masking)
-    inputs = {client: codec.encode(update) for client, update in updates.items()}
-    total, wire = _round(plan, inputs)
+    total, wire = _round(secagg.plan(codec, dropout=0.0, corrupted=0.0, masking=masking), inputs)
 
     def read(vector: Words) -> NDArray[np.float64]:
         return codec.decode_sum(vector).values
 
-    sent = [View(Channel.MASKED, read(wire[client])) for client in updates if client not in known]
+    sent = [View(Channel.MASKED, read(wire[client])) for client in inputs if client not in known]
     if channel == Channel.PLAIN:
         return [View(channel, view.update) for view in sent]
-    rest = len(updates) - len(known)
+    rest = len(inputs) - len(known)
     mean = (read(total) - sum(read(inputs[client].vector) for client in known)) / rest
     return [View(channel, mean, rest), *sent]
 
@@ -215,8 +219,7 @@ def observe(updates: Mapping[str, LocalUpdate]) -> dict[Channel, dict[str, View]
 def _round(plan: secagg.Plan, inputs: Mapping[str, secagg.Encoded]) -> tuple[Words, dict[str, Words]]:
     """Run a round; return the sum, and client by client the first bits of what travelled for its vector."""
     tap = Wiretap()
-    contributions: dict[str, Callable[[], secagg.Encoded]] = {
-        client: (lambda encoded=encoded: encoded) for client, encoded in inputs.items()
-    }
-    total = MemoryEngine([tap]).sum(plan, contributions, dropouts={})
+    total = MemoryEngine([tap]).sum(
+        plan, {client: partial(inputs.__getitem__, client) for client in inputs}, dropouts={}
+    )
     return total.vector, {str(client): vector for client, vector in tap.rounds[0].items()}

@@ -17,7 +17,7 @@ import torch
 
 from attacks.datasets import pneumonia
 from attacks.defences import DEFENCES
-from attacks.matrix import ATTACKS, DATA, HEARTBEATS
+from attacks.matrix import ATTACKS, DATA, HEARTBEATS, NUMBERS
 from attacks.matrix.attack import NO_DEFENCE, Trial
 from attacks.matrix.cells import Matrix, Result, assemble, channels_of
 from attacks.threat import Channel
@@ -54,6 +54,7 @@ class Job(msgspec.Struct, frozen=True):
 
     Attributes:
         attack, data, channel, defence, seed: as in `Result`.
+        shown: whether what it finds is kept to look at.
     """
 
     attack: str
@@ -61,6 +62,12 @@ class Job(msgspec.Struct, frozen=True):
     channel: Channel
     defence: str
     seed: int
+    shown: bool
+
+    @property
+    def key(self) -> tuple[str, str, Channel, str, int]:
+        """Tell its result from others."""
+        return self.attack, self.data, self.channel, self.defence, self.seed
 
 
 def jobs_of(attacks: Sequence[Attack], data: Sequence[str], *, quick: bool, seed: int) -> list[Job]:
@@ -80,7 +87,11 @@ def jobs_of(attacks: Sequence[Attack], data: Sequence[str], *, quick: bool, seed
                 continue
             crossed = [(channel, NO_DEFENCE.name) for channel in channels_of(attack)]
             crossed += [(attack.defended, defence) for defence in attack.defences]
-            jobs += [Job(attack.name, name, channel, defence, each) for channel, defence in crossed for each in seeds]
+            jobs += [
+                Job(attack.name, name, channel, defence, each, each == seed and defence == NO_DEFENCE.name)
+                for channel, defence in crossed
+                for each in seeds
+            ]
     return jobs
 
 
@@ -109,22 +120,24 @@ def run_matrix(
         OSError: it cannot be written.
     """
     names, missing = _data_at_hand(data)
+    budget = 0 if quick else 1
+    missing += [f"{attack.name}: only in the full matrix" for attack in attacks if not attack.trials[budget]]
+    attacks = [attack for attack in attacks if attack.trials[budget]]
     folder.mkdir(parents=True, exist_ok=True)
     header = Header(FORMAT, quick, seed, data is not None)
     results = _trials_in(folder / TRIALS, header)
     jobs = jobs_of(attacks, names, quick=quick, seed=seed)
-    wanted = {(job.attack, job.data, job.channel, job.defence, job.seed) for job in jobs}
-    results = [result for result in results if result.key in wanted]
+    order = {job.key: place for place, job in enumerate(jobs)}
+    results = [result for result in results if result.key in order]
     held = {result.key for result in results}
-    left = [job for job in jobs if (job.attack, job.data, job.channel, job.defence, job.seed) not in held]
+    left = [job for job in jobs if job.key not in held]
     watch(len(results), len(jobs), "")
     with (folder / TRIALS).open("ab") as lines:
-        for result in _run(left, quick, data, attacks, processes):
+        for result in _run(left, quick=quick, data=data, attacks=attacks, processes=processes):
             lines.write(msgspec.json.encode(result) + b"\n")
             lines.flush()
             results.append(result)
             watch(len(results), len(jobs), result.attack)
-    order = {(job.attack, job.data, job.channel, job.defence, job.seed): place for place, job in enumerate(jobs)}
     results.sort(key=lambda result: order[result.key])
     matrix = assemble(attacks, results, quick=quick, seed=seed, missing=missing)
     write_whole(folder / "leakage.json", msgspec.json.format(msgspec.json.encode(matrix), indent=1))
@@ -133,7 +146,7 @@ def run_matrix(
 
 def _data_at_hand(folder: Path | None) -> tuple[list[str], list[str]]:
     """Name the data sets there are, and say what is missing."""
-    names, missing = [*DATA[:2], HEARTBEATS], []
+    names, missing = [*DATA[:2], HEARTBEATS, NUMBERS], []
     try:
         if folder is None:
             missing.append(f"{DATA[2]}: --data or SECAGG_DATA names no folder")
@@ -167,30 +180,35 @@ def _trials_in(path: Path, header: Header) -> list[Result]:
 
 
 def _run(
-    jobs: Sequence[Job], quick: bool, data: Path | None, attacks: Sequence[Attack], processes: int | None  # noqa: FBT001
+    jobs: Sequence[Job],
+    *,
+    quick: bool,
+    data: Path | None,
+    attacks: Sequence[Attack],
+    processes: int | None,
 ) -> Iterator[Result]:
     if processes == 0:
         _one_thread()
-        yield from (_result(job, quick, data, attacks) for job in jobs)
+        yield from (_result(job, quick=quick, data=data, attacks=attacks) for job in jobs)
         return
     workers = min(available_threads() if processes is None else processes, max(1, len(jobs)))
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
     try:
-        for done in as_completed([executor.submit(_result, job, quick, data) for job in jobs]):
+        for done in as_completed([executor.submit(_result, job, quick=quick, data=data) for job in jobs]):
             yield done.result()
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _result(job: Job, quick: bool, data: Path | None, attacks: Sequence[Attack] = ATTACKS) -> Result:  # noqa: FBT001
+def _result(job: Job, *, quick: bool, data: Path | None, attacks: Sequence[Attack] = ATTACKS) -> Result:
     attack = next(each for each in attacks if each.name == job.attack and job.data in each.data)
     defence = next(each for each in DEFENCES if each.name == job.defence)
-    trial = Trial(
-        data=job.data, folder=data, channel=job.channel, defence=defence, seed=job.seed, quick=quick
-    )
+    trial = Trial(data=job.data, folder=data, channel=job.channel, defence=defence, seed=job.seed, quick=quick)
     start = time.perf_counter()
     found = attack.run(trial)
     seconds = time.perf_counter() - start
+    if not job.shown:
+        found = msgspec.structs.replace(found, exhibit=None)
     return Result(job.attack, job.data, job.channel, job.defence, job.seed, found, seconds)
 
 

@@ -15,6 +15,8 @@ from attacks.threat import Channel
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from attacks.matrix.attack import Attack
 
 __all__ = ["COLUMNS", "Cell", "Matrix", "Result", "Row", "Shown", "assemble", "channels_of", "markdown", "printed"]
@@ -66,6 +68,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         estimate: mean score and its interval, as if scores were independent draws.
         prior: mean score of the best prior.
         scores: how many.
+        leaks: whether more is learned than the prior knew: the 95 % interval of score − prior is above 0.
         unbound: where the server lies, the mean score if masks were not bound to the model.
     """
 
@@ -74,12 +77,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     estimate: Estimate | None = None
     prior: float | None = None
     scores: int = 0
+    leaks: bool = False
     unbound: float | None = None
-
-    @property
-    def leaks(self) -> bool:
-        """Whether more is learned than the prior knew, by the interval's lower end."""
-        return self.estimate is not None and self.prior is not None and self.estimate.low > self.prior
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,8 +140,8 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     shown: list[Shown]
     seconds: float
     privacy: str = (
-        f"ε at δ = {DELTA:g} for one record, add-or-remove-one, over {STEPS} steps in each of which a record takes part "
-        f"with probability {SAMPLING_PROBABILITY:g}; the server sees one of these steps"
+        f"ε at δ = {DELTA:g} for one record, add-or-remove-one, over {STEPS} steps in each of which a record takes "
+        f"part with probability {SAMPLING_PROBABILITY:g}; the server sees one of these steps"
     )
 
 
@@ -170,7 +169,7 @@ def assemble(
     shown = [
         Shown(result.attack, result.data, result.channel, result.found.exhibit)
         for result in results
-        if result.seed == seed and result.defence == NO_DEFENCE.name and result.found.exhibit is not None
+        if result.found.exhibit is not None
     ]
     return Matrix(
         quick=quick,
@@ -222,16 +221,17 @@ def _row(attack: Attack, data: str, groups: Mapping[tuple[str, str, Channel, str
 def _measured(attack: Attack, results: Sequence[Result]) -> Cell:
     scores = np.array([score for result in results for score in result.found.scores])
     if not len(scores):
-        return Cell(kind="not run", why="only in the full matrix" if not attack.trials[0] else "interrupted")
-    priors = [prior for result in results for prior in result.found.priors]
+        return Cell(kind="not run", why="not run yet")
+    priors = np.array([prior for result in results for prior in result.found.priors])
+    gain = bootstrap(_mean, scores - priors, rng=np.random.default_rng(0), resamples=_RESAMPLES)
     if attack.unit == "share" and set(scores.tolist()) <= {0.0, 1.0}:
         estimate = proportion(int(scores.sum()), len(scores))
     else:
         estimate = bootstrap(_mean, scores, rng=np.random.default_rng(0), resamples=_RESAMPLES)
-    return Cell(kind="measured", estimate=estimate, prior=float(np.mean(priors)), scores=len(scores))
+    return Cell(kind="measured", estimate=estimate, prior=float(priors.mean()), scores=len(scores), leaks=gain.low > 0)
 
 
-def _mean(values: np.ndarray) -> float:  # type: ignore[type-arg]
+def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean())
 
 
@@ -249,8 +249,8 @@ def markdown(matrix: Matrix) -> str:
     """Write the table for a README; reasons of empty cells stand below it, numbered."""
     reasons: dict[str, int] = {}
     lines = [
-        "| attack | data | measure | prior | " + " | ".join(COLUMNS.values()) + " |",
-        "|---|---|---|--:|" + "--:|" * len(COLUMNS),
+        "| attack | data | prior | " + " | ".join(COLUMNS.values()) + " |",
+        "|---|---|--:|" + "--:|" * len(COLUMNS),
     ]
     for row in matrix.rows:
         fields = []
@@ -265,7 +265,8 @@ def markdown(matrix: Matrix) -> str:
             if cell.unbound is not None:
                 text += f" ({printed(cell.unbound, row.unit)})"
             fields.append(text + note)
-        head = (f"{row.attack}: {row.setting}", row.data, row.measure, printed(row.best_prior, row.unit))
+        name = f"{row.attack}<br><sub>{row.setting}; {row.measure}</sub>"
+        head = (name, row.data, printed(row.best_prior, row.unit))
         lines.append("| " + " | ".join([*head, *fields]) + " |")
     notes = [f"[{number}] {why}" for why, number in reasons.items()]
     return "\n".join([*lines, "", "; ".join(notes) + "."]) + "\n"

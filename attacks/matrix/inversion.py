@@ -1,4 +1,4 @@
-"""Inversion of batches: exact, by optimisation, of tables, of labels; by an honest server, or one that lies to get at it."""
+"""Inversion of batches: exact, by optimisation, of tables, of series, of labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from attacks.channels import EPSILONS
 from attacks.inversion.dlg import deep_leakage
 from attacks.inversion.inverting_gradients import invert_gradients
 from attacks.inversion.labels import batch_labels
@@ -14,8 +15,8 @@ from attacks.inversion.spear import spear
 from attacks.inversion.tabular import invert_table
 from attacks.inversion.time_series import invert_series
 from attacks.malicious.client import parts
-from attacks.matrix.analytic import HONEST_MODEL, IMAGE_DATA
-from attacks.matrix.attack import HEARTBEATS, LOCAL, Attack, Found, Records, seen_of
+from attacks.matrix.analytic import HONEST_MODEL, IMAGE_DATA, SAME_SUM
+from attacks.matrix.attack import HEARTBEATS, LOCAL, Attack, Found, NotApplicable, Records, SameAs, seen_of
 from attacks.matrix.scoring import images_scored
 from attacks.metrics import best_prior, label_accuracy, prior_guesses, tolerance_matches
 from attacks.models import make_convnet, make_lstm, make_mlp
@@ -54,9 +55,7 @@ def _probabilities(model: torch.nn.Module, public: NDArray[np.float32]) -> NDArr
         return likely.mean(dim=0).double().numpy()
 
 
-def _labels(
-    model: torch.nn.Module, view: View, records: int, public: NDArray[np.float32]
-) -> NDArray[np.int64]:
+def _labels(model: torch.nn.Module, view: View, records: int, public: NDArray[np.float32]) -> NDArray[np.int64]:
     bias = list(parts(view.update, model).values())[-1]
     return batch_labels(bias, records=records, probabilities=_probabilities(model, public))
 
@@ -74,12 +73,12 @@ def _draw(trial: Trial, records: int) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def _spear(trial: Trial) -> Found:
-    batch = 2
-    examples, (chosen, rest, rng) = trial.examples(), _draw(trial, CLIENTS * batch)
+    clients, batch = 2, 5
+    examples, (chosen, rest, rng) = trial.examples(), _draw(trial, clients * batch)
     x, spread = examples.x, float(examples.x.std())
     middle = float(x.mean())
     model = make_mlp(x[0].size, [256, 64], examples.classes, generator=torch.Generator().manual_seed(trial.seed))
-    views = seen_of(trial, model, (x[chosen] - middle) / spread, examples.y[chosen], clients=CLIENTS)
+    views = seen_of(trial, model, (x[chosen] - middle) / spread, examples.y[chosen], clients=clients)
     weight, bias = (value.detach().double().numpy() for value in list(model.parameters())[:2])
     found = [np.empty((0, x[0].size))]
     for view in views:
@@ -106,23 +105,25 @@ def _deep_leakage(trial: Trial) -> Found:
         classes=examples.classes,
         generator=generator,
         iterations=200,
-        restarts=2,
+        restarts=1 if trial.channel in EPSILONS else 2,  # noise is fitted as well by one start as by two
     )
     return images_scored(x[chosen[:records]], guess.inputs, x[rest], rng, decibels=None)
 
 
 def _inverting_gradients(trial: Trial) -> Found:
-    examples, (chosen, rest, rng) = trial.examples(), _draw(trial, CLIENTS)
+    clients = 2
+    examples, (chosen, rest, rng) = trial.examples(), _draw(trial, clients)
     x, generator = examples.x, torch.Generator().manual_seed(trial.seed)
-    model = make_convnet(1, examples.classes, width=8 if trial.quick else 32, generator=generator)
-    view, records = _attacked(trial, seen_of(trial, model, x[chosen], examples.y[chosen], clients=CLIENTS), 1)
+    model = make_convnet(1, examples.classes, generator=generator)
+    view, records = _attacked(trial, seen_of(trial, model, x[chosen], examples.y[chosen], clients=clients), 1)
     guess = invert_gradients(
         model,
         _tensors(model, view),
         _labels(model, view, records, x[rest[:200]]),
         shape=(records, 1, *x.shape[2:]),
         generator=generator,
-        iterations=600 if trial.quick else 2000,
+        iterations=400 if trial.quick else 2000,
+        restarts=1 if trial.channel in EPSILONS else 2,  # noise is fitted as well by one start as by two
     )
     return images_scored(x[chosen[:records]], guess.inputs, x[rest], rng, decibels=None)
 
@@ -162,8 +163,7 @@ def _table(trial: Trial) -> Found:
     model = make_model("mlp", x.shape[1], generator=generator)
     view, records = _attacked(trial, seen_of(trial, model, x, y, clients=CLIENTS), batch)
     labels = _labels(model, view, records, public_x)
-    budget = {"starts": 8, "iterations": 300} if trial.quick else {}
-    guess = invert_table(model, _tensors(model, view), labels, columns, generator=generator, **budget)
+    guess = invert_table(model, _tensors(model, view), labels, columns, generator=generator)
     truth = decode(x[:records].astype(np.float64), columns)
     others = decode(public_x.astype(np.float64), columns)
     priors = prior_guesses(
@@ -171,7 +171,9 @@ def _table(trial: Trial) -> Found:
     )
 
     def shares(table: NDArray[np.float64], of: NDArray[np.int64]) -> NDArray[np.float64]:
-        return tolerance_matches(truth, table, tolerance=tolerance, labels=(y[:records], of)).mean(axis=1)
+        right = tolerance_matches(truth, table, tolerance=tolerance, labels=(y[:records], of))
+        share: NDArray[np.float64] = right.mean(axis=1)
+        return share
 
     found = shares(guess.table, labels)
     bars = {name: shares(table, y[:records]) for name, table in priors.items()}
@@ -187,7 +189,8 @@ def _patient(trial: Trial, truth: NDArray[np.float64], *tables: object) -> Recor
 
     def recorded(table: NDArray[np.float64]) -> NDArray[np.float64]:
         raw = task.public_scaling.undo(encode(table, columns))  # type: ignore[arg-type]
-        return np.rint(raw / resolution) * resolution + 0.0
+        rounded: NDArray[np.float64] = np.rint(raw / resolution) * resolution + 0.0
+        return rounded
 
     true, found = recorded(truth), recorded(guesses)  # type: ignore[arg-type]
     agree = (np.abs(true[:, None] - found[None]) < resolution / 2).sum(axis=2)
@@ -197,8 +200,8 @@ def _patient(trial: Trial, truth: NDArray[np.float64], *tables: object) -> Recor
 
 
 def _series(trial: Trial) -> Found:
-    """Invert one heartbeat through an LSTM; the score is the correlation with the truth."""
-    examples, (chosen, rest, rng) = trial.examples(), _draw(trial, CLIENTS)
+    """Invert one heartbeat through an LSTM; the score is the share of its variance that the guess explains."""
+    examples, (chosen, rest, _) = trial.examples(), _draw(trial, CLIENTS)
     x = examples.x.reshape(len(examples.x), STEPS, -1, 1).mean(axis=2)
     generator = torch.Generator().manual_seed(trial.seed)
     model = make_lstm(1, 32, examples.classes, generator=generator)
@@ -207,7 +210,6 @@ def _series(trial: Trial) -> Found:
     guess = invert_series(
         model, _tensors(model, view), labels, shape=(records, STEPS, 1), generator=generator, public=x[rest]
     )
-    del rng
     means = {label: x[rest][examples.y[rest] == label].mean(axis=0) for label in range(examples.classes)}
     truth = x[chosen[:records], :, 0]
     prior = [_likeness(one, means[int(label)][:, 0]) for one, label in zip(truth, examples.y[chosen], strict=False)]
@@ -220,7 +222,12 @@ def _likeness(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return max(0.0, 1 - float(((a - b) ** 2).mean()) / float(a.var()))
 
 
-_THROUGH = {Channel.MODEL: HONEST_MODEL}
+_THROUGH: dict[Channel, NotApplicable | SameAs] = {Channel.MODEL: HONEST_MODEL}
+_LIKEWISE: dict[Channel, NotApplicable | SameAs] = {
+    **_THROUGH,
+    Channel.LIE: NotApplicable("left out for time: what a lie leaves is noise, as the analytic rows show"),
+    Channel.HE: SameAs(Channel.SUM, SAME_SUM),
+}
 
 ATTACKS = (
     Attack(
@@ -231,13 +238,13 @@ ATTACKS = (
         measure="features right, numbers within .319 standard deviations",
         prior="the best of five guesses from other patients of the same label",
         data=("heart",),
-        trials=(4, 20),
+        trials=(2, 20),
         run=_table,
-        through=_THROUGH,
+        through=_LIKEWISE,
     ),
     Attack(
         name="exact batch inversion (SPEAR)",
-        setting="2 records a client, 4 clients",
+        setting="5 records a client, 2 clients",
         source="Dimitrov et al. 2024",
         threat=HONEST_SERVER,
         measure="images recovered above 40 dB",
@@ -258,20 +265,23 @@ ATTACKS = (
         data=IMAGE_DATA,
         trials=(4, 20),
         run=_deep_leakage,
-        through=_THROUGH,
+        through=_LIKEWISE,
     ),
-    Attack(
-        name="Inverting Gradients",
-        setting="1 record a client, 4 clients, ConvNet",
-        source="Geiping et al. 2020",
-        threat=HONEST_SERVER,
-        measure="signal-to-noise ratio",
-        unit="dB",
-        prior="the mean image, or random ones",
-        data=IMAGE_DATA,
-        trials=(2, 10),
-        run=_inverting_gradients,
-        through=_THROUGH,
+    *(
+        Attack(
+            name="Inverting Gradients",
+            setting="1 record a client, 2 clients, ConvNet",
+            source="Geiping et al. 2020",
+            threat=HONEST_SERVER,
+            measure="signal-to-noise ratio",
+            unit="dB",
+            prior="the mean image, or random ones",
+            data=(data,),
+            trials=(quick, 10),
+            run=_inverting_gradients,
+            through=_LIKEWISE,
+        )
+        for data, quick in zip(IMAGE_DATA, (3, 1), strict=True)
     ),
     Attack(
         name="labels of a batch",
@@ -283,7 +293,7 @@ ATTACKS = (
         data=IMAGE_DATA,
         trials=(6, 40),
         run=_label_counts,
-        through=_THROUGH,
+        through=_LIKEWISE,
         defences=LOCAL,
     ),
     Attack(
@@ -296,6 +306,6 @@ ATTACKS = (
         data=(HEARTBEATS,),
         trials=(0, 5),
         run=_series,
-        through=_THROUGH,
+        through=_LIKEWISE,
     ),
 )

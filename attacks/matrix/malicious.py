@@ -1,4 +1,4 @@
-"""Servers that are not honest: models made to give data away, models of one's own for everybody, lies in the protocol."""
+"""Servers that are not honest: models made to give data away, a model of its own for each client, lies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attacks.malicious.imprint import imprint, recover
 from attacks.malicious.inconsistent import model_bytes, sum_of_inconsistent
 from attacks.malicious.loki import client_models, open_clients
 from attacks.matrix.analytic import IMAGE_DATA
-from attacks.matrix.attack import NO_DEFENCE, Attack, Found, NotApplicable, seen_of
+from attacks.matrix.attack import NO_DEFENCE, NUMBERS, Attack, Found, NotApplicable, seen_of
 from attacks.matrix.scoring import images_scored, patients_scored
 from attacks.models import make_mlp
 from attacks.threat import MALICIOUS_MODEL, MALICIOUS_PROTOCOL, Channel
@@ -90,9 +90,7 @@ def _best_imprint(
         single = imprint(others, bins=bins, classes=classes, rng=rng)
         trap = traps(others, units=bins, classes=classes, inputs=len(x), rng=rng)
         _, *layers = make_mlp(flat.shape[1], [bins], classes, generator=torch.Generator().manual_seed(trial.seed))
-        few = hidden_among_honest(
-            others, torch.nn.Sequential(*layers), bins=HIDDEN_UNITS, inputs=len(x), rng=rng
-        )
+        few = hidden_among_honest(others, torch.nn.Sequential(*layers), bins=HIDDEN_UNITS, inputs=len(x), rng=rng)
         variants += [
             (single.model, partial(recover, single, batch=None)),
             (trap, partial(trapped, trap, low=float(others.min()), high=float(others.max()))),
@@ -111,9 +109,7 @@ def _fishing_images(trial: Trial) -> Found:
     target = 3 if examples.classes > 3 else 0  # noqa: PLR2004 -- any class
     wanted, rest = (rng.permutation(np.flatnonzero(found)) for found in (examples.y == target, examples.y != target))
     chosen = np.concatenate([wanted[:1], rest[: FISHED * BATCH - 1]])
-    model = make_mlp(
-        examples.x[0].size, [128], examples.classes, generator=torch.Generator().manual_seed(trial.seed)
-    )
+    model = make_mlp(examples.x[0].size, [128], examples.classes, generator=torch.Generator().manual_seed(trial.seed))
     fishing = fish_class(model, target)
     views = seen_of(trial, fishing, examples.x[chosen], examples.y[chosen], clients=FISHED)
     found = [caught(fishing, view.update, limit=1.1) for view in views]
@@ -146,7 +142,8 @@ def _kernels(trial: Trial) -> Found:
     }
     bound = trial.channel == Channel.LIE
     digests = {
-        client: model_digest(model_bytes(model)) if bound else b"" for client, model in zip(updates, models, strict=True)
+        client: model_digest(model_bytes(model)) if bound else b""
+        for client, model in zip(updates, models, strict=True)
     }
     total = sum_of_inconsistent(updates, digests, clip=CLIP)
     opened = np.concatenate(open_clients(attack, models[0], total, batch=BATCH))
@@ -169,11 +166,17 @@ _BY_MODEL = {
     Channel.SUM: _HONEST,
     Channel.LIE: NotApplicable("the model is enough: no lie in the protocol is needed"),
 }
-_ONLY_LIES = dict.fromkeys(
-    (Channel.PLAIN, Channel.SUM, Channel.MODEL), NotApplicable("all clients get one model there, and nobody lies")
-) | dict.fromkeys(
-    (Channel.DP_8, Channel.DP_1), NotApplicable("noise protects sums as well as the masks that carry them: see left")
-) | {Channel.HE: NotApplicable("CKKS claims nothing against a server that breaks the protocol")}
+_ONLY_LIES = (
+    dict.fromkeys(
+        (Channel.PLAIN, Channel.SUM, Channel.MODEL), NotApplicable("all clients get one model there, and nobody lies")
+    )
+    | dict.fromkeys(
+        (Channel.DP_8, Channel.DP_1),
+        NotApplicable("noise protects sums as well as the masks that carry them: see left"),
+    )
+    | {Channel.HE: NotApplicable("CKKS claims nothing against a server that breaks the protocol")}
+)
+_DEFENCES = tuple(defence.name for defence in DEFENCES if defence is not NO_DEFENCE and defence.name != "secure sum")
 _IMAGES = "images recovered above 40 dB"
 _PATIENTS = "patients recovered exactly, every feature of them"
 _MEAN, _MODES = "the mean image, or random ones", "every feature's most frequent value among other patients"
@@ -191,19 +194,22 @@ ATTACKS = (
         run=_imprint_patients,
         through=_BY_MODEL,
     ),
-    Attack(
-        name="imprint",
-        setting="16 records a client, 8 clients",
-        source="Fowl et al. 2022, with peeling",
-        threat=MALICIOUS_MODEL,
-        measure=_IMAGES,
-        prior=_MEAN,
-        data=IMAGE_DATA,
-        trials=(2, 20),
-        run=_imprint_images,
-        through=_BY_MODEL,
-        defended=Channel.MODEL,
-        defences=[defence.name for defence in DEFENCES if defence is not NO_DEFENCE and defence.name != "secure sum"],
+    *(
+        Attack(
+            name="imprint",
+            setting="16 records a client, 8 clients",
+            source="Fowl et al. 2022, with peeling",
+            threat=MALICIOUS_MODEL,
+            measure=_IMAGES,
+            prior=_MEAN,
+            data=(data,),
+            trials=(2, 20),
+            run=_imprint_images,
+            through=_BY_MODEL,
+            defended=Channel.MODEL,
+            defences=defences,
+        )
+        for data, defences in zip(IMAGE_DATA, (_DEFENCES, ()), strict=True)
     ),
     Attack(
         name="fishing for the one record of a class",
@@ -248,7 +254,7 @@ ATTACKS = (
         threat=MALICIOUS_PROTOCOL,
         measure="lies that bring the victim's vector",
         prior="–",
-        data=("numbers",),
+        data=(NUMBERS,),
         trials=(1, 1),
         run=_lies,
         through=_ONLY_LIES,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attacks.channels import DELTA, EPSILONS
+from attacks.channels import DELTA, EPSILONS, SAMPLING_PROBABILITY
 from attacks.matrix.attack import Attack, Curve, Found, NotApplicable, SameAs
 from attacks.membership import PrivateSgd, Training, halves, lira_scores, train_together
-from attacks.metrics import auc, roc_curve, tpr_at_fpr_interval
+from attacks.metrics import FEWEST_FALSE_POSITIVES, auc, roc_curve, tpr_at_fpr_interval
 from attacks.models import make_mlp
 from attacks.threat import MODEL_HOLDER, Channel
 from dp.calibration import calibrate_noise_multiplier
@@ -28,16 +28,18 @@ __all__ = ["ATTACKS"]
 SHADOWS, TARGETS = (32, 64), 8
 FPRS = (0.01, 0.05)
 POINTS = 200
-LONG = Training(epochs=60, batch_size=32, learning_rate=0.1)
-PRIVATE = Training(epochs=10, batch_size=40, learning_rate=0.5, momentum=0.5)
-"""100 steps of samples of a tenth of 400 members: the training whose ε the matrix promises."""
-POOL = 800
+LONG = Training(epochs=60, batch_size=32, learning_rate=0.05)
+PRIVATE = Training(epochs=10, batch_size=1, learning_rate=0.5, momentum=0.5)
+"""With batches of a tenth of the members: the hundred steps whose ε the matrix promises."""
+POOL, SMALL = 800, 16
 
 
 @lru_cache
-def _private(epsilon: float) -> Training:
+def _private(epsilon: float, members: int) -> Training:
+    training = replace(PRIVATE, batch_size=round(SAMPLING_PROBABILITY * members))
+
     def event(noise: float) -> object:
-        return replace(PRIVATE, privacy=PrivateSgd(1.0, noise)).event(POOL // 2)
+        return replace(training, privacy=PrivateSgd(1.0, noise)).event(members)
 
     noise = calibrate_noise_multiplier(
         event,  # type: ignore[arg-type]
@@ -45,7 +47,7 @@ def _private(epsilon: float) -> Training:
         target_delta=DELTA,
         neighboring_relation=RELATION,
     )
-    return replace(PRIVATE, privacy=PrivateSgd(1.0, noise))
+    return replace(training, privacy=PrivateSgd(1.0, noise))
 
 
 def _pool(trial: Trial) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
@@ -58,15 +60,24 @@ def _pool(trial: Trial) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
         classes = 2
     else:
         examples = trial.examples()
-        x, y, classes = examples.x, examples.y, examples.classes
+        x, y, classes = 2 * _reduced(examples.x) - 1, examples.y, examples.classes
     chosen = trial.rng().permutation(len(x))[: min(POOL, len(x) // 2 * 2)]
     return x[chosen], y[chosen].astype(np.int64), classes
+
+
+def _reduced(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average two by two pixels of images larger than digits: an ensemble's gradients take memory."""
+    count, channels, height, width = images.shape
+    if height <= SMALL:
+        return images
+    halved: NDArray[np.float32] = images.reshape(count, channels, height // 2, 2, width // 2, 2).mean(axis=(3, 5))
+    return halved
 
 
 def _lira(trial: Trial) -> Found:
     x, y, classes = _pool(trial)
     rng = trial.rng()
-    training = _private(EPSILONS[trial.channel]) if trial.channel in EPSILONS else LONG
+    training = _private(EPSILONS[trial.channel], len(y) // 2) if trial.channel in EPSILONS else LONG
     shadows = SHADOWS[0 if trial.quick else 1]
     members = np.concatenate([halves(shadows, len(y), rng=rng), halves(TARGETS, len(y), rng=rng)])
 
@@ -78,7 +89,9 @@ def _lira(trial: Trial) -> Found:
     truth = members[shadows:]
     inside, outside = scores[truth], scores[~truth]
     fpr, tpr = roc_curve(inside, outside)
-    kept = np.unique(np.searchsorted(fpr, np.geomspace(1 / len(outside), 1, POINTS)).clip(0, len(fpr) - 1))
+    kept = np.unique(
+        np.searchsorted(fpr, np.geomspace(FEWEST_FALSE_POSITIVES / len(outside), 1, POINTS)).clip(0, len(fpr) - 1)
+    )
     found = []
     for level in FPRS:
         rate = tpr_at_fpr_interval(inside, outside, fpr=level, rng=rng, resamples=200)

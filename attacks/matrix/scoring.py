@@ -10,8 +10,6 @@ from attacks.matrix.attack import Found, Pictures, Records
 from attacks.metrics import exact_matches, match_images, mode_record, plausible, psnr
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from protocols.task import Task
@@ -78,7 +76,7 @@ def patients_scored(
     prior = np.tile(mode_record(public, task.features), (len(truth), 1))
     found = guesses[plausible(guesses, task.features)][: len(truth)]
     filled = np.concatenate([found, prior[len(found) :]])
-    hits = exact_matches(truth, filled, task.features).all(axis=1)
+    hits = np.asarray(exact_matches(truth, filled, task.features).all(axis=1))
     resolution = np.array([feature.resolution for feature in task.features])
     shown = int(hits.argmax())
     nearest = filled[np.abs((filled - truth[shown]) / resolution).sum(axis=1).argmin()]
@@ -86,14 +84,10 @@ def patients_scored(
         [feature.name for feature in task.features],
         *(_recorded(record, resolution) for record in (truth[shown], nearest, prior[0])),
     )
-    priors = exact_matches(truth, prior, task.features).all(axis=1)
-    return Found(_floats(hits), _floats(priors), exhibit)
+    priors = np.asarray(exact_matches(truth, prior, task.features).all(axis=1))
+    return Found(hits.astype(float).tolist(), priors.astype(float).tolist(), exhibit)
 
 
 def _recorded(record: NDArray[np.float64], resolution: NDArray[np.float64]) -> list[float]:
     rounded: list[float] = (np.rint(record / resolution) * resolution + 0.0).round(6).tolist()
     return rounded
-
-
-def _floats(hits: Sequence[bool] | NDArray[np.bool_]) -> list[float]:
-    return [float(hit) for hit in hits]

@@ -10,8 +10,8 @@ import torch
 from attacks.analytic import invert_first_layer
 from attacks.channels import EPSILONS, Cohort, look
 from attacks.malicious.client import flat, local_training, moved, parts
-from attacks.matrix.analytic import HONEST_MODEL, IMAGE_DATA
-from attacks.matrix.attack import Attack, Found, NotApplicable, SameAs
+from attacks.matrix.analytic import HONEST_MODEL, IMAGE_DATA, SAME_SUM
+from attacks.matrix.attack import NUMBERS, Attack, Found, NotApplicable, SameAs
 from attacks.matrix.scoring import images_scored
 from attacks.models import make_mlp
 from attacks.sums.rounds import alignment, disaggregate
@@ -32,7 +32,7 @@ CLIENTS = 4
 SAMPLES, LOCAL_STEPS, LOCAL_BATCH, CLIP = 20, 5, 8, 4.0
 HOLDERS, HELD, ROUNDS, SIMILAR = 10, 30, 60, 50
 KEPT = 0.01
-GAME_ROUNDS = (200, 2000)
+GAME_ROUNDS, CKKS_ROUNDS = (200, 1000), 130
 
 
 def _differencing(trial: Trial) -> Found:
@@ -125,12 +125,12 @@ def _sparse(trial: Trial) -> Found:
 def _transcript(trial: Trial) -> Found:
     """Tell two candidate vectors apart by all messages; the prior is the same guess by the sum alone."""
     masking = {Channel.PLAIN: "plain", Channel.SUM: "masking", Channel.HE: "ckks"}[trial.channel]
-    rounds = GAME_ROUNDS[0 if trial.quick else 1]
+    rounds = CKKS_ROUNDS if trial.channel == Channel.HE else GAME_ROUNDS[0 if trial.quick else 1]
     from_sum, from_all = transcript_gain(play(rounds, masking=masking, rng=trial.rng()))  # type: ignore[arg-type]
     return Found([from_all], [from_sum])
 
 
-_SAME_SUM = SameAs(Channel.SUM, "the sum is the same, to the last bit")
+_SAME_SUM = SameAs(Channel.SUM, SAME_SUM)
 _HONEST_LIE = NotApplicable("an honest server's attack: no lie is needed")
 _STEPS = NotApplicable("distributed DP-SGD sums gradients of single steps; this attack reads several local ones")
 _BASE = {Channel.LIE: _HONEST_LIE, Channel.MODEL: HONEST_MODEL}
@@ -151,7 +151,7 @@ ATTACKS = (
     ),
     Attack(
         name="samples out of FedAvg updates",
-        setting="5 local steps, 20 images a client, 4 clients, 5 rounds (quick)",
+        setting="5 local steps, 20 images a client, 4 clients, several rounds",
         source="Marchand et al. 2023 (SRATTA)",
         threat=HONEST_SERVER,
         measure="images recovered above 40 dB",
@@ -204,8 +204,8 @@ ATTACKS = (
         measure="AUC of telling which was sent",
         unit="AUC",
         prior="the same guess from the sum alone",
-        data=("numbers",),
-        trials=(3, 3),
+        data=(NUMBERS,),
+        trials=(4, 6),
         run=_transcript,
         through={**_BASE, **dict.fromkeys(EPSILONS, NotApplicable("the sum is noisy, its masks are the same"))},
     ),

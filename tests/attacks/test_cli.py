@@ -1,11 +1,14 @@
 """`secagg leakage`: tables, JSON, and the page it adds to a run's report."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from attacks import harness
+from attacks.matrix import ATTACKS
 from protocols import TrainConfig, train
 from secagg.cli import build_app
 
@@ -74,3 +77,40 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], says: 
     assert code == 2
     assert says in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = [attack for attack in ATTACKS if attack.name == "analytic inversion by the next institution"]
+    monkeypatch.setattr(harness, "run_matrix", partial(harness.run_matrix, attacks=row, processes=0))
+    monkeypatch.delenv("SECAGG_DATA", raising=False)
+
+
+@pytest.mark.usefixtures("one_row")
+def test_the_whole_table_is_printed_and_left_in_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    code, printed, err = command("--all", "--out", str(out))
+    assert code == 0, err
+    assert "analytic" in printed
+    assert "100 %" in printed
+    assert "left out: PneumoniaMNIST" in printed
+    assert "leakage.html" in err.replace("\n", "")
+    assert {path.name for path in out.iterdir()} == {"leakage.html", "leakage.md", "leakage.json", "trials.jsonl"}
+    assert "**100 %**" in (out / "leakage.md").read_text()
+    code, again, _ = command("--all", "--out", str(out), "--json")  # nothing left to run
+    assert code == 0
+    assert json.loads(again) == json.loads((out / "leakage.json").read_text())
+
+
+@pytest.mark.usefixtures("one_row")
+def test_a_folder_of_another_table_is_refused(tmp_path: Path) -> None:
+    assert command("--all", "--out", str(tmp_path))[0] == 0
+    code, _, err = command("--all", "--out", str(tmp_path), "--seed", "3")
+    assert code == 2
+    assert "take another folder" in err
+
+
+def test_the_whole_table_is_no_part_of_a_runs_report(tmp_path: Path) -> None:
+    code, _, err = command("--all", "--run", str(tmp_path))
+    assert code == 2
+    assert "choose one" in err
