@@ -242,7 +242,7 @@ class Client(OneCallAtATime):
             secret = derive_key(self._memory.master, tags.EXTRA_SECRET, self._setup.digest)
             self._state = replace(self._state, extras=made(self._setup.plan, extras, secret))
 
-    def _resume(self, contribution: Any, extras: Extras | None, journal: Journal) -> None:
+    def _resume(self, contribution: Any, extras: Extras | None, journal: Journal) -> None:  # noqa: ANN401 -- as given
         """Walk the table over the requests of a journal, and hand over the contribution if it is still to be used."""
         progress = journal.begin(self._setup, self._position)
         self._memory = _Memory(progress.master, *progress.finished)
