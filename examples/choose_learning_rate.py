@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from protocols import TrainConfig
+from protocols.federation import Federation
 from protocols.institution import one_thread
 from protocols.server_opt import FedAvg
 from protocols.task import SiteData, Task
 from protocols.tasks import load_task
-from protocols.federation import Federation
 
 FOLDS, SEEDS, RATES = 3, 1, (0.0001, 0.001, 0.01, 0.1)
 
