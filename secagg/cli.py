@@ -110,7 +110,7 @@ def sum_command(
         list[str] | None,
         typer.Option(
             help="COUNT@ROUND: so many clients vanish before ROUND (advertise_keys, share_keys, masked_input, "
-            "consistency_check, unmask). May be repeated."
+            "consistency_check, unmask; under a key: upload, decrypt). May be repeated."
         ),
     ] = None,
     bits: Annotated[int, typer.Option(help="Resolution of one coordinate, 2 to 32 bits.")] = 16,
@@ -201,6 +201,8 @@ def _print_cost(cost: RoundCost) -> None:
         f"sum over {cost.survivors} survivors: {verdict}, {cost.seconds:.2f} s for everybody in this one process",
         highlight=False,
     )
+    if plan.masking in {"threshold", "ckks"}:
+        console.print("the key was made before, once for many rounds: that is not counted here", highlight=False)
     console.print(f"upload: {cost.upload_over_float32:.3f} × plain float32, hidden weight included", highlight=False)
 
 

@@ -187,7 +187,8 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
     keys = "x25519: what is recorded today can be opened by whoever has a large quantum computer one day"
     if plan.key_agreement != "x25519":
         keys = "x25519 and ML-KEM-768 together: masks and shares recorded today stay secret while either holds"
-    why = _explain_graph(plan, rounds) | {
+    shape = _explain_key(plan) if plan.masking == "threshold" else _explain_graph(plan, rounds)
+    why = shape | {
         "cohort": f"{plan.corrupted} corrupted clients among these {plan.clients}: where the server picks who takes "
         "part, it can pick its own; then plan with the size of the directory it picks from",
         "modulus": modulus,
@@ -198,8 +199,6 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
             f"{plan.extras} extra secrets of each client ride on its shares: with k dropouts number k of every "
             f"survivor opens, with {plan.extras} none, and with more the round ends"
         )
-    if plan.masking == "threshold":
-        why["key"] = _explain_key(ThresholdParameters.of(plan), plan)
     if plan.lattice is not None:
         ring = plan.lattice
         quantum = f"{ring.quantum_bits} bits" if ring.quantum_bits else "below 128 bits"
@@ -212,13 +211,18 @@ def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
     return why
 
 
-def _explain_key(key: ThresholdParameters, plan: Plan) -> str:
-    return (
-        f"N = {key.degree}, log2 q = {key.log2_modulus:.1f}, {key.digits} coordinates in a coefficient: "
+def _explain_key(plan: Plan) -> dict[str, str]:
+    key, t = ThresholdParameters.of(plan), plan.threshold
+    return {
+        "key": f"N = {key.degree}, log2 q = {key.log2_modulus:.1f}, {key.digits} coordinates in a coefficient: "
         f"{key.classical_bits} bits of security by table; upload {key.expansion(plan.modulus_bits):.3f} × the packed "
-        f"vector. All {plan.clients} clients set it up together; it serves {key.rounds} rounds. {plan.threshold} of "
-        "the survivors decrypt: if one of them vanishes then, the round is lost"
-    )
+        f"vector. All {plan.clients} clients set it up together; it serves {key.rounds} rounds",
+        "threshold": f"a sum is of at least {t} of {plan.clients} clients, of whom {t} decrypt it",
+        "privacy": f"holds while fewer than {t} clients side with the server (flooding is planned for "
+        f"{plan.corrupted}), if Ring-LWE is hard; the proof is a sketch, for clients corrupted beforehand",
+        "failure": f"too few uploads if more than {plan.clients - t} clients drop out, planned for {plan.dropouts}; "
+        "and if one of those who decrypt vanishes then, the round is lost",
+    }
 
 
 def _explain_graph(plan: Plan, rounds: int) -> dict[str, str]:

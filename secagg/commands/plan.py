@@ -110,12 +110,13 @@ def _print_plan(plan: Plan, why: dict[str, str], cost: PlanCost, dimension: int)
     )
     for subject, sentence in why.items():
         reasons.add_row(subject, sentence)
-    removed = f"{_size(cost.server_mask_bytes)}, at most {_size(cost.server_mask_bytes_dropouts)} after dropouts"
-    reasons.add_row(
-        "mask work",
-        f"a client agrees on {cost.key_agreements} keys and expands {_size(cost.client_mask_bytes)} of masks; "
-        f"the server expands {removed}",
-    )
+    if cost.key_agreements:
+        removed = f"{_size(cost.server_mask_bytes)}, at most {_size(cost.server_mask_bytes_dropouts)} after dropouts"
+        reasons.add_row(
+            "mask work",
+            f"a client agrees on {cost.key_agreements} keys and expands {_size(cost.client_mask_bytes)} of masks; "
+            f"the server expands {removed}",
+        )
     traffic = Table()
     for column in ("round", "sent / client", "received / client"):
         traffic.add_column(column, justify="left" if column == "round" else "right", no_wrap=True)

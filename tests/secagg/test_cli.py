@@ -48,6 +48,20 @@ def test_sum_as_json_counts_the_bytes_of_every_round() -> None:
     )
 
 
+@pytest.mark.parametrize("masking", ["lattice", "threshold", "ckks"])
+def test_every_masking_sums_exactly_and_says_if_a_key_was_made_before(masking: str) -> None:
+    code, out, err = run("sum", "-n", "6", "-d", "40", "--masking", masking, "--corrupted", "0")
+    assert code == 0, err
+    assert "sum over 6 survivors: exact" in out
+    assert ("the key was made before" in out) == (masking != "lattice")
+
+
+def test_ckks_is_not_summed_before_somebody_says_that_nobody_is_corrupted() -> None:
+    code, _, err = run("sum", "-n", "6", "-d", "40", "--masking", "ckks")
+    assert code == 2
+    assert "any of them, together with the server" in err
+
+
 def test_the_plain_baseline_has_one_round() -> None:
     code, out, _ = run("sum", "-n", "3", "-d", "10", "--masking", "plain", "--json")
     assert code == 0

@@ -65,6 +65,14 @@ def test_hybrid_keys_are_explained_and_priced() -> None:
     assert cost.kem_operations == 9
 
 
+def test_a_threshold_key_is_explained_without_masks_that_it_does_not_have() -> None:
+    code, out, err = run("-n", "20", "-d", "1000", "--masking", "threshold")
+    assert code == 0, err
+    assert "the round is lost" in out
+    assert "mask work" not in out
+    assert "shares a mask" not in out
+
+
 def test_json_has_the_plan_why_and_what_it_costs() -> None:
     code, out, _ = run("-n", "200", "-d", "500", "--rounds", "7", "--json")
     assert code == 0
