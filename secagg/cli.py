@@ -68,6 +68,19 @@ class MaskingChoice(StrEnum):
     plain = "plain"
 
 
+Masking = Annotated[
+    MaskingChoice,
+    typer.Option(
+        help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
+        "the clients; auto of these two; by a threshold key that nobody holds, for up to 100 clients and many "
+        "rounds; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
+    ),
+]
+KeyAgreement = Annotated[
+    KeyAgreementChoice, typer.Option(help="How keys are agreed on; with ML-KEM, recorded traffic outlives X25519.")
+]
+
+
 def main() -> None:
     """Run the command line; a library that is not installed is named with the extra that brings it."""
     try:
@@ -138,20 +151,11 @@ def sum_command(
     dropout: Annotated[float, typer.Option(help="Share of clients the plan must tolerate losing.")] = 0.1,
     corrupted: Annotated[float, typer.Option(help="Share of clients that may side with the server.")] = 0.1,
     graph: Annotated[GraphChoice, typer.Option(help="Who masks with whom.")] = GraphChoice.auto,
-    masking: Annotated[
-        MaskingChoice,
-        typer.Option(
-            help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
-            "the clients; auto of these two; by a threshold key that nobody holds, for up to 100 clients and many "
-            "rounds; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
-        ),
-    ] = MaskingChoice.masking,
+    masking: Masking = MaskingChoice.masking,
     server: Annotated[
         ServerChoice, typer.Option(help="What the server is trusted with: to follow the protocol, or nothing.")
     ] = ServerChoice.semi_honest,
-    key_agreement: Annotated[
-        KeyAgreementChoice, typer.Option(help="How keys are agreed on; with ML-KEM, recorded traffic outlives X25519.")
-    ] = KeyAgreementChoice.x25519,
+    key_agreement: KeyAgreement = KeyAgreementChoice.x25519,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Sum random vectors under secure aggregation, and show what every round costs against plain float32.

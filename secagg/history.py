@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from secagg import tags
 from secagg.errors import DecodeError, PolicyError
 from secagg.params import DIGEST_BYTES, MAX_ID, SESSION_BYTES
 
@@ -23,7 +24,6 @@ __all__ = ["History"]
 MAX_HISTORY = 1 << 24
 """Bytes of a history. A full one refuses: were old entries dropped instead, a server could push them out."""
 
-_FORMAT = b"secagg/v1/history\0"
 _CHECK_BYTES = 32
 
 
@@ -117,7 +117,7 @@ class History:
                 for model, sets in sorted(self.survivor_sets.items())
             ),
         )
-        body = _FORMAT + msgspec.msgpack.encode(stored)
+        body = tags.HISTORY + msgspec.msgpack.encode(stored)
         return body + hashlib.sha256(body).digest()
 
     @classmethod
@@ -135,11 +135,11 @@ class History:
             msg = f"a stored history has at most {MAX_HISTORY} bytes, got {len(data)}"
             raise DecodeError(msg)
         body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
-        if not body.startswith(_FORMAT) or hashlib.sha256(body).digest() != check:
+        if not body.startswith(tags.HISTORY) or hashlib.sha256(body).digest() != check:
             msg = "not a stored history of this version, or a damaged one"
             raise DecodeError(msg)
         try:
-            stored = msgspec.msgpack.decode(memoryview(body)[len(_FORMAT) :], type=_Stored)
+            stored = msgspec.msgpack.decode(memoryview(body)[len(tags.HISTORY) :], type=_Stored)
         except msgspec.MsgspecError as error:
             msg = f"not a stored history: {error}"
             raise DecodeError(msg) from error

@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from secagg import tags
 from secagg.errors import DecodeError, PlanError
 from secagg.params import MAX_ID, ClientId, checked_id
+from secagg.private_files import create
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,7 +73,7 @@ class Identity:
 
     def save(self, path: Path) -> None:
         """Write a new file with mode 0600, whole or not at all; FileExistsError if the path is taken."""
-        _write_new(path, _PrivateKey(self._public, self._key.private_bytes_raw()).to_bytes(), mode=0o600)
+        create(path, _PrivateKey(self._public, self._key.private_bytes_raw()).to_bytes(), mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Identity:
@@ -148,7 +149,7 @@ class _File(msgspec.Struct, frozen=True, eq=False, dict=True, forbid_unknown_fie
 
     def save(self, path: Path) -> None:
         """Write a new file, whole or not at all; FileExistsError if the path is taken."""
-        _write_new(path, self.to_bytes(), mode=0o666)
+        create(path, self.to_bytes(), mode=0o666)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -377,17 +378,6 @@ def _check_public(public: bytes) -> None:
     if len(public) != _BYTES or y >= _PRIME or y in _SMALL_ORDER:
         msg = "not an Ed25519 public key of 32 bytes, or one under which signatures prove nothing (small order)"
         raise DecodeError(msg)
-
-
-def _write_new(path: Path, data: bytes, *, mode: int) -> None:
-    with open(path, "xb", opener=partial(os.open, mode=mode)) as file:  # O_CREAT | O_EXCL
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        except BaseException:
-            path.unlink()
-            raise
 
 
 def _read(path: Path, limit: int, *, private: bool = False) -> bytes:

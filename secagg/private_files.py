@@ -1,4 +1,4 @@
-"""Files that only their owner may read, locked exclusively, written durably, and replaced as a whole. POSIX only.
+"""Files that are written durably and whole: private ones, locked and replaced, and new ones of any mode. POSIX only.
 
 Arguments of a bad type raise `TypeError`; everything else that goes wrong is an `OSError`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from io import FileIO
 from typing import TYPE_CHECKING
@@ -15,9 +16,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["locked", "replaced", "sync_directory", "write"]
+__all__ = ["create", "locked", "replaced", "sync_directory", "write"]
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def create(path: Path, data: bytes, *, mode: int) -> None:
+    """Write a new file, durably, whole or not at all; of all that write one path at the same moment, one does.
+
+    It is written under a name of its own, `.secagg-*` in the same folder, and then linked to the path; only a crash
+    leaves that name behind. Where there are no hard links, an empty file takes the path for the moment before.
+
+    Args:
+        mode: permissions, less what the umask takes away.
+    Raises:
+        FileExistsError: the path is taken, if only by a link that leads nowhere.
+        OSError: it cannot be written, and is not there; or its name is, but cannot be made durable. Names the path.
+    """
+    scratch = path.parent / f".secagg-{secrets.token_hex(8)}"
+    try:
+        try:
+            with FileIO(os.open(scratch, _FLAGS | os.O_CREAT | os.O_EXCL, mode), "r+") as file:
+                write(file, data)
+            _take(path, scratch)
+        finally:
+            scratch.unlink(missing_ok=True)
+        sync_directory(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def locked(path: Path, *, wait: bool) -> FileIO:
@@ -76,6 +102,21 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _take(path: Path, scratch: Path) -> None:
+    """Give a file another name, which must be free."""
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        raise
+    except OSError:  # most likely a file system without hard links: take the name first, then put the file there
+        path.touch(exist_ok=False)
+        try:
+            scratch.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def _descriptor(path: Path) -> int:

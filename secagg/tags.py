@@ -188,6 +188,9 @@ JOURNAL_CHECK: Final = _label("journal-check")
 JOURNAL_RECORD: Final = _label("journal-record")
 """AEAD key of one record of a sealed journal."""
 
+HISTORY: Final = _label("history")
+"""Start of a stored history: of the file, and of what is hashed to find damage in it (public: not an authenticator)."""
+
 ROUNDS: Final = _label("rounds")
 """Hash that names a client of a session in the file of highest rounds."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secagg.cli import GraphChoice, KeyAgreementChoice, MaskingChoice, ServerChoice, fail
+from secagg.cli import GraphChoice, KeyAgreement, KeyAgreementChoice, Masking, MaskingChoice, ServerChoice, fail
 
 if TYPE_CHECKING:
     from secagg.params import Plan
@@ -27,21 +27,12 @@ def plan_command(
     server: Annotated[
         ServerChoice, typer.Option(help="Whether the server is trusted to follow the protocol.")
     ] = ServerChoice.semi_honest,
-    masking: Annotated[
-        MaskingChoice,
-        typer.Option(
-            help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
-            "the clients; auto of these two; by a threshold key that nobody holds, for up to 100 clients and many "
-            "rounds; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
-        ),
-    ] = MaskingChoice.masking,
+    masking: Masking = MaskingChoice.masking,
     directory: Annotated[
         int | None,
         typer.Option(help="Identities that the server picks the clients from: all its corrupted ones may be picked."),
     ] = None,
-    key_agreement: Annotated[
-        KeyAgreementChoice, typer.Option(help="How keys are agreed on; with ML-KEM, recorded traffic outlives X25519.")
-    ] = KeyAgreementChoice.x25519,
+    key_agreement: KeyAgreement = KeyAgreementChoice.x25519,
     rounds: Annotated[int, typer.Option(help="Rounds over which privacy must hold.")] = 1,
     security_bits: Annotated[int, typer.Option(help="Privacy may fail with odds of 2^-BITS over all rounds.")] = 40,
     correctness_bits: Annotated[int, typer.Option(help="A round may fail with odds of 2^-BITS.")] = 20,

@@ -13,8 +13,8 @@ says that it was begun; KEY and KEY.rounds are what `ThresholdKey.save` writes. 
 sent is public or sealed to its holder: who carries the files learns no more than a server, and where the plan trusts
 no server, can do no more. The coordinator keeps nothing: it makes each message anew from the answers.
 
-Whatever is written is whole or not there: a new name, renamed into its place once it is durable, and never over a file
-of other bytes. A step run again with the same files gives the same bytes.
+Whatever is written is whole or not there, and never over a file of other bytes. A step run again with the same files
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from secagg.homomorphic.threshold import ThresholdContext
 from secagg.homomorphic.threshold_parameters import ThresholdParameters
 from secagg.journal import Journal
 from secagg.params import DIGEST_BYTES, Plan
-from secagg.private_files import sync_directory
+from secagg.private_files import create, sync_directory
 from secagg.rounds import invite
 from secagg.rounds_begun import Rounds
 from secagg.server_session import Server
@@ -274,19 +274,11 @@ def write_new(path: Path, data: bytes) -> None:
         FileExistsError: there is another file already.
         OSError: it cannot be written.
     """
-    if path.exists() and path.read_bytes() == data:
-        return
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            _require_free(path)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
+    try:
+        create(path, data, mode=0o600)
+    except FileExistsError:
+        if not path.is_file() or path.read_bytes() != data:
             raise
-    sync_directory(path)
 
 
 def write_new_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -300,7 +292,7 @@ def write_new_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         for name, data in files.items():
-            write_new(made / name, data)
+            create(made / name, data, mode=0o600)
         made.replace(folder)
     except BaseException:
         shutil.rmtree(made)

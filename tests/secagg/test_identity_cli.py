@@ -9,40 +9,15 @@ from typer.testing import CliRunner
 
 from secagg.cli import build_app
 from secagg.commands import identity as commands
-from secagg.commands.identity import keys, roster
 from secagg.identity import Card, Identity, Roster
 from tests.house.test_layering import imports
+from tests.secagg.cli_rig import done, refused
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(command: str, *arguments: str) -> tuple[int, str, str]:
-    group, *rest = command.split()
-    app = {"keys": keys, "roster": roster}[group]
-    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(app, [*rest, *arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def done(command: str, *arguments: str) -> str:
-    code, out, err = run(command, *arguments)
-    assert (code, err) == (0, "")
-    return out
-
-
-def refused(command: str, *arguments: str, code: int) -> str:
-    files = {path: path.read_bytes() for path in Path().iterdir()}
-    found, out, err = run(command, *arguments)
-    assert (found, out) == (code, "")
-    assert err.count("\n") == 1
-    assert {path: path.read_bytes() for path in Path().iterdir()} == files
-    name = " ".join(command.split()[:2])
-    assert err.startswith(f"secagg {name}: ")
-    return err.removeprefix(f"secagg {name}: ").rstrip("\n")
 
 
 def three_sites() -> Roster:
