@@ -75,7 +75,7 @@ class SignedSurvivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ReceiptError: a signature is not its member's, its signer is no member, or there are fewer than `threshold`.
         """
         from secagg import tags  # noqa: PLC0415 -- a receipt without a roster needs no cryptography
-        from secagg.identity import verify_signature  # noqa: PLC0415
+        from secagg.signatures import verify_signature  # noqa: PLC0415
 
         statement = bytes.fromhex(self.statement)
         if not statement.startswith(tags.CONSISTENCY):

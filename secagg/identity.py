@@ -21,26 +21,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg import tags
 from secagg.errors import DecodeError, PlanError
 from secagg.params import MAX_ID, ClientId, checked_id
 from secagg.private_files import create
+from secagg.signatures import check_signing_key, verify_signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["Card", "Identity", "Roster", "verify_signature"]
+__all__ = ["Card", "Identity", "Roster"]
 
 _BYTES = 32
 _DIGITS, _GROUP = 30, 5
-_PRIME = (1 << 255) - 19
-_ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
-_SMALL_ORDER = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
-"""y coordinates of the eight points of small order: under such a key anybody can sign some messages."""
 
 
 class Identity:
@@ -100,26 +96,6 @@ class Identity:
         """Refuse: a copy would carry the private key where nobody looks for it."""
         msg = "an Identity cannot be copied or pickled: save it to a file of its own"
         raise TypeError(msg)
-
-
-def verify_signature(public: bytes, message: bytes, signature: bytes) -> None:
-    """Check an Ed25519 signature.
-
-    Args:
-        public: 32 bytes, the signer's key as the caller pinned it.
-        message: what was signed, label included.
-        signature: 64 bytes, untrusted.
-    Raises:
-        DecodeError: the signature is not this key's over this message, or the key is not canonical or of small order,
-            so that signatures under it prove nothing.
-    Source: RFC 8032, sec. 5.1.7; the equation without cofactor, as OpenSSL checks it.
-    """
-    _check_public(public)
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-    except InvalidSignature as error:
-        msg = "the signature is not valid"
-        raise DecodeError(msg) from error
 
 
 class _File(msgspec.Struct, frozen=True, eq=False, dict=True, forbid_unknown_fields=True, tag_field="format"):
@@ -221,7 +197,7 @@ class Roster(_File, frozen=True, eq=False, tag="secagg roster 1"):
         """Check everything."""
         name, keys = self.consortium, frozenset(self.members.values())
         for key in (*self.revoked, self.next_builder):
-            _check_public(key)
+            check_signing_key(key)
         for holds, message in (
             (isinstance(name, str) and name.isprintable() and 1 <= len(name) <= MAX_ID, "a name is 1 to 256 letters"),
             (1 <= self.serial < 1 << 63, f"a serial is in [1, 2^63), got {self.serial}"),
@@ -371,13 +347,6 @@ def _digest(fields: tuple[Any, ...]) -> bytes:
 
 def _sorted(cards: Iterable[Card]) -> tuple[Card, ...]:
     return tuple(sorted(cards, key=lambda card: (isinstance(card.client_id, str), card.client_id)))
-
-
-def _check_public(public: bytes) -> None:
-    y = int.from_bytes(public, "little") & ((1 << 255) - 1)
-    if len(public) != _BYTES or y >= _PRIME or y in _SMALL_ORDER:
-        msg = "not an Ed25519 public key of 32 bytes, or one under which signatures prove nothing (small order)"
-        raise DecodeError(msg)
 
 
 def _read(path: Path, limit: int, *, private: bool = False) -> bytes:

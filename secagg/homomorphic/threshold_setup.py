@@ -45,13 +45,13 @@ from secagg.homomorphic.threshold_setup_messages import (
     share_hash,
     shares_statement,
 )
-from secagg.identity import verify_signature
 from secagg.masking.messages import HASH_BYTES, SALT_BYTES, cut
 from secagg.masking.streams import position_bytes
 from secagg.primitives.aead import open_sealed, seal
 from secagg.primitives.keys import KEY_BYTES, KeyPair, derive_key
 from secagg.primitives.prg import keystream
 from secagg.rounds import accept_invitation
+from secagg.signatures import verify_signature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -151,7 +151,7 @@ def _share_keys(
     setup, me = keyed(state, message.proof), state.position
     present = named(message.present, setup.graph.neighbours(me), "share_keys")
     keys = cut_entries(message.keys, keys_bytes(setup.plan), present, "share_keys")
-    public = {peer: vouched_keys(setup, peer, entry) for peer, entry in zip(present, keys, strict=True)}
+    public = vouched_keys(setup, present, keys)
     require_enough(present, setup, "share holders that advertised keys")
     whole = [key for pair in public.values() for key in pair] + [state.sealing.public, state.mask.public]
     everyone = [half for key in whole for half in halves(setup.plan, key)]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from secagg.errors import DecodeError, FaultyClientError, ThresholdError
-from secagg.identity import verify_signature
 from secagg.masking.messages import hashes_bytes, to_bitmap, told_of
+from secagg.signatures import verify_signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from secagg.errors import SERVER, DecodeError, FaultyServerError, ThresholdError
-from secagg.identity import verify_signature
 from secagg.masking.messages import SIGNATURE_BYTES, cut, from_bitmap, key_bytes, proof_bytes, signers_of
 from secagg.masking.transcript import keys_statement
 from secagg.primitives.keys import KEY_BYTES, check_public
 from secagg.primitives.merkle import NODE_BYTES, root_of
+from secagg.signatures import first_forgery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,22 +32,23 @@ __all__ = [
 ]
 
 
-def vouched_keys(setup: Setup, peer: int, entry: bytes) -> tuple[bytes, bytes]:
-    """Cut a peer's two public keys out of an entry, once its identity's signature over them holds."""
-    size = key_bytes(setup.plan)
-    theirs, mask_key, signature = entry[:size], entry[size : 2 * size], entry[2 * size :]
-    try:
-        check_public(mask_key[:KEY_BYTES])  # the sealing key is used at once, and refused then
-    except ValueError as error:
-        text = "a public key is not a valid X25519 point"
-        raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
-    if setup.plan.server == "malicious":
+def vouched_keys(setup: Setup, peers: Sequence[int], entries: Sequence[bytes]) -> dict[int, tuple[bytes, bytes]]:
+    """Cut peers' two public keys out of their entries, once the identities' signatures over them hold."""
+    size, keys, signed = key_bytes(setup.plan), {}, []
+    for peer, entry in zip(peers, entries, strict=True):
+        theirs, mask_key = keys[peer] = entry[:size], entry[size : 2 * size]
         try:
-            verify_signature(setup.identities[peer], keys_statement(setup, peer, theirs, mask_key), signature)
-        except DecodeError as error:
-            text = f"the public keys of {setup.roster[peer]!r} are not signed by its identity"
+            check_public(mask_key[:KEY_BYTES])  # the sealing key is used at once, and refused then
+        except ValueError as error:
+            text = "a public key is not a valid X25519 point"
             raise FaultyServerError(text, round="share_keys", culprits=[SERVER]) from error
-    return theirs, mask_key
+        if setup.plan.server == "malicious":
+            signed.append((setup.identities[peer], keys_statement(setup, peer, theirs, mask_key), entry[2 * size :]))
+    forgery = first_forgery(signed)
+    if forgery is not None:
+        text = f"the public keys of {setup.roster[peers[forgery]]!r} are not signed by its identity"
+        raise FaultyServerError(text, round="share_keys", culprits=[SERVER])
+    return keys
 
 
 def keyed(state: ClientState1, proof: bytes) -> Setup:
@@ -85,12 +86,12 @@ def require_agreed(
     if len(signers) < needed:
         t = setup.plan.threshold
         raise ThresholdError(needed=t, survivors=t - needed + len(signers), what="clients that signed who survived")
-    for signer, signature in zip(signers, signatures, strict=True):
-        try:
-            verify_signature(setup.identities[signer], statement, signature)
-        except DecodeError as error:
-            text = f"{setup.roster[signer]!r} has not signed the same survivors, keys and model as this client"
-            raise FaultyServerError(text, round=step, culprits=[SERVER]) from error
+    forgery = first_forgery(
+        [(setup.identities[each], statement, signature) for each, signature in zip(signers, signatures, strict=True)]
+    )
+    if forgery is not None:
+        text = f"{setup.roster[signers[forgery]]!r} has not signed the same survivors, keys and model as this client"
+        raise FaultyServerError(text, round=step, culprits=[SERVER])
 
 
 def named(bitmap: bytes, clients: NDArray[np.int64], step: str) -> list[int]:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from secagg import tags
 from secagg.errors import DecodeError, PlanError
-from secagg.identity import Card, Identity, Roster, _PrivateKey, verify_signature
+from secagg.identity import Card, Identity, Roster, _PrivateKey
 from secagg.params import ClientId
+from secagg.signatures import verify_signature
 from tests.secagg.identity_rig import BASEL, BERN, BUILDER, FOUNDED, flipped, identity, names
 
 # --- signatures -------------------------------------------------------------------------------------------------------

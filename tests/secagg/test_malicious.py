@@ -19,9 +19,9 @@ from secagg import (
     ThresholdError,
     simulate,
 )
-from secagg.identity import verify_signature
 from secagg.masking.messages import ConsistencyCheck, PeerKeys, PeerSignatures, Survivors, UnmaskShares, to_bitmap
 from secagg.setups import model_digest
+from secagg.signatures import verify_signature
 from secagg.simulated_keys import make_keys
 from secagg.transitions import steps_of
 from secagg.wire import decode, encode

@@ -165,15 +165,18 @@ def _swap(mask: NDArray[np.uint64], f: NDArray[np.uint64], g: NDArray[np.uint64]
 
 
 @kernel
-def _invert(powers: NDArray[np.uint64], square: NDArray[np.uint64], spare: NDArray[np.uint64]) -> None:
-    """Set the last of the powers to z^(p-2), which is 1/z, or 0 for 0.
+def _power(
+    chain: NDArray[np.int64], powers: NDArray[np.uint64], square: NDArray[np.uint64], spare: NDArray[np.uint64]
+) -> None:
+    """Raise to the power at the end of an addition chain: with `_INVERSION`, to 1/z, or 0 for 0.
 
     Args:
-        powers: (12, 10 · LANES) uint64; the first is z, the others are overwritten along `_INVERSION`.
+        chain: (11, 3) int64, rows as `_INVERSION` explains them.
+        powers: (12, 10 · LANES) uint64; the first is z, the others are overwritten along the chain.
         square, spare: (10 · LANES,) uint64, overwritten.
     """
-    for row in range(_INVERSION.shape[0]):
-        f, doublings, g = _INVERSION[row, 0], _INVERSION[row, 1], _INVERSION[row, 2]
+    for row in range(chain.shape[0]):
+        f, doublings, g = chain[row, 0], chain[row, 1], chain[row, 2]
         _square(powers[f], square)
         for _ in range(1, doublings):
             for i in range(_SIZE):
@@ -239,7 +242,7 @@ def _ladder(scalars: NDArray[np.uint64], coordinates: NDArray[np.uint64]) -> Non
         _multiply(a, b, z2)
     for i in range(_SIZE):  # the last bits are zero: nothing is left to swap
         powers[0, i] = z2[i]
-    _invert(powers, a, b)
+    _power(_INVERSION, powers, a, b)
     _multiply(x2, powers[11], a)
     _freeze(a, coordinates)
 
