@@ -156,7 +156,7 @@ def train(
         Path | None,
         typer.Option(help="The data set's privacy budget (secagg dp budget create).", rich_help_panel=PRIVACY),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Initial weights and patient order.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Initial weights, patient order, rounding of updates.")] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Repetitions behind the compared accuracies; 0: no comparison.")
     ] = None,

@@ -96,8 +96,10 @@ class PrivacyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run depends on, besides the code and the data.
 
-    Two runs of one configuration agree but for the rounding of updates: its randomness, like every key, comes from the
-    operating system.
+    Two runs of one configuration on one machine end in the same model, bit for bit, with any aggregation, as long as
+    every round has its sum: `seed` decides the rounding of updates too. Under "threshold", who decrypts is drawn afresh
+    in every run: a hospital that vanishes at the end may cost one run its sum and not another. Keys, masks and noise
+    come from the operating system: with `dp`, models differ.
 
     Attributes:
         task: what to learn.
@@ -115,7 +117,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         server: what plans hold against: one that follows the protocol, or one that may do anything.
         threshold: t, of how many institutions a sum is, at least; 0: the least that is safe.
         drop: who vanishes when: "HOSPITAL@ROUND:STEP".
-        seed: of initial weights and patient order.
+        seed: of initial weights, patient order and, without `dp`, the rounding of updates; no secret.
         dp: differential privacy (`PrivacyConfig`); without it, the sums and the model are exact.
         seeds: how many repetitions, from `seed` on, stand behind the compared accuracies; 0 leaves the comparison out.
     """

@@ -71,7 +71,7 @@ def fedavg(
     *,
     engine: MemoryEngine,
     rounds: int,
-    local: Callable[[Institution, NDArray[np.float64]], Local],
+    local: Callable[[Institution, NDArray[np.float64], int], Local],
     dropouts: Mapping[int, Mapping[str, str]],
     training_plan: bytes = b"",
 ) -> Iterator[RoundResult]:
@@ -84,13 +84,13 @@ def fedavg(
         parameters: (parameters,) float64, where to start.
         engine: carries the messages.
         rounds: how many.
-        local: what an institution does with the global parameters; what the way out takes.
+        local: what an institution does with the global parameters in a round (1, 2, ...); what the way out takes.
         dropouts: round number -> site -> protocol round before which it vanishes. It is back in the next round.
         training_plan: how they train, in canonical bytes: institutions that were told differently cannot be summed.
     """
     for number in range(1, rounds + 1):
         gone = dict(dropouts.get(number, {}))
-        updates = {site.name: partial(local, site, parameters) for site in institutions}
+        updates = {site.name: partial(local, site, parameters, number) for site in institutions}
         mean, failure = None, None
         try:
             mean = secure_mean(engine, updates, dropouts=gone, model=digest_of(parameters, training_plan))

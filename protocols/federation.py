@@ -1,10 +1,15 @@
-"""Institutions with fresh models, and the rounds they train in: federated averaging, or DP-SGD step by step."""
+"""Institutions with fresh models, and the rounds they train in: federated averaging, or DP-SGD step by step.
+
+A simulation, which its seed repeats: without noise, even updates are rounded with bytes that come from the seed, and
+anybody may know these (`secagg.Encoding.encode` says what they tell). Keys and masks come from the operating system all
+the same, and under differential privacy so do samples, noise and rounding, which is part of what was accounted for.
+"""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +24,8 @@ from protocols.institution import Institution, LocalUpdate
 from protocols.models import make_model
 from protocols.private_mean import PrivateMean, plan_privacy
 from protocols.secure_mean import SecureMean
+from secagg import tags
+from secagg.primitives.keys import KEY_BYTES, derive_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +52,7 @@ class Federation:
         layout: of the model.
         secure_mean: the way out of an institution.
         engine: carries the messages.
+        seed: of initial weights, patient order and, without noise, the rounding of updates.
         updates: what each institution computed last: a simulation knows, the server does not.
         training_seconds: of every local training so far.
     """
@@ -56,6 +64,7 @@ class Federation:
     layout: secagg.Layout
     secure_mean: SecureMean | PrivateMean
     engine: MemoryEngine
+    seed: int
     updates: dict[str, LocalUpdate] = field(default_factory=dict, repr=False)
     training_seconds: list[float] = field(default_factory=list, repr=False)
 
@@ -95,7 +104,7 @@ class Federation:
             else plan_privacy(config, config.dp, dimension=layout.dimension, task=task)
         )
         start = layout.flatten(model.state_dict())
-        return cls(config, task, institutions, start, layout, secure_mean, MemoryEngine([*observers]))
+        return cls(config, task, institutions, start, layout, secure_mean, MemoryEngine([*observers]), seed)
 
     def rounds(
         self, optimizer: ServerOptimizer, *, learning_rate: float, dropouts: dict[int, dict[str, str]]
@@ -110,9 +119,10 @@ class Federation:
         if isinstance(self.secure_mean, PrivateMean):
             return self._private_rounds(self.secure_mean, optimizer, learning_rate, dropouts)
 
-        def local(institution: Institution, parameters: NDArray[np.float64]) -> LocalUpdate:
+        def local(institution: Institution, parameters: NDArray[np.float64], number: int) -> LocalUpdate:
             with self._timed():
                 update = self._trained(institution, parameters, learning_rate)
+            update = replace(update, rounding=_rounding(self.seed, number, institution.name))
             self.updates[institution.name] = update
             return update
 
@@ -155,7 +165,7 @@ class Federation:
         ends = [privacy.steps * number // rounds for number in range(1, rounds + 1)]
         round_of = np.searchsorted(ends, np.arange(1, privacy.steps + 1)) + 1
 
-        def local(institution: Institution, parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+        def local(institution: Institution, parameters: NDArray[np.float64], _step: int) -> NDArray[np.float64]:
             if not np.isfinite(parameters).all():
                 msg = "the model is no longer finite"
                 raise TrainingError(msg)
@@ -192,3 +202,9 @@ class Federation:
 def _spawned(seed: int, position: int) -> int:
     """Return a generator's seed that no other run's or institution's equals, but by chance."""
     return int(np.random.SeedSequence([seed, position]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _rounding(seed: int, number: int, site: str) -> bytes:
+    """Return the 32 bytes that round a site's update of a round (1, 2, ...) in a simulation. Public, like the seed."""
+    secret = seed.to_bytes(KEY_BYTES, "little")
+    return derive_key(secret, tags.SIMULATED_ROUNDING, number.to_bytes(8, "little"), site.encode())

@@ -30,10 +30,13 @@ class LocalUpdate:
     Attributes:
         delta: (parameters,) float64, new minus old.
         weight: training patients.
+        rounding: 32 bytes that round it; None draws them from the OS. What others learn if they know them:
+            `secagg.Encoding.encode`.
     """
 
     delta: NDArray[np.float64] = field(repr=False)
     weight: int
+    rounding: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

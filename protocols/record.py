@@ -184,6 +184,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
         started: ISO 8601, UTC.
         seconds: so far.
         threshold, corrupted, modulus_bits: of the plan of every round.
+        model_sha256: of the latest model's parameters as little-endian float64, in hexadecimal.
         pooled_accuracy: of the final model over all test patients, from securely summed counts.
     """
 
@@ -205,6 +206,7 @@ class RunRecord(msgspec.Struct, kw_only=True):
     rounds: list[RoundRecord] = []
     steps: list[StepTotals] = []
     curves: list[RocCurve] = []
+    model_sha256: str = ""
     pooled_accuracy: float | None = None
     compared: list[Compared] = []
     published_source: str = ""

@@ -131,7 +131,7 @@ class SecureMean:
         def contribution(site: str) -> secagg.Encoded:
             update = updates[site]()
             try:
-                encoded = codec.encode(update.delta, weight=update.weight)
+                encoded = codec.encode(update.delta, weight=update.weight, random=update.rounding)
             except secagg.EncodingError as error:
                 msg = f"the update of {site}: {error}"
                 raise secagg.EncodingError(msg) from error

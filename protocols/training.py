@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -187,6 +188,7 @@ def _note_round(record: RunRecord, prepared: Prepared, result: RoundResult) -> N
             clip_norm=mean.clip_norm if mean else None,
         )
     )
+    record.model_sha256 = hashlib.sha256(result.parameters.astype("<f8").tobytes()).hexdigest()
     record.steps = [
         _totals(step, prepared.trace, sum(federation.training_seconds))
         for step in steps_of(federation.config.aggregation, federation.config.server)

@@ -221,5 +221,8 @@ BATCH_SAMPLING: Final = _label("batch-sampling")
 RECORD_ROUNDING: Final = _label("record-rounding")
 """Stream that rounds clipped records to integers."""
 
+SIMULATED_ROUNDING: Final = _label("simulated-rounding")
+"""What rounds an update in a simulation, from its public seed, so that a run can be repeated."""
+
 PUBLIC_ROTATION: Final = _label("public-rotation")
 """Signs of a public rotation, from a public seed."""

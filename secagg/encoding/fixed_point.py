@@ -191,7 +191,10 @@ class Encoding:
         Args:
             update: (dimension,) float32 or float64, finite.
             weight: integer in [0, max_weight]; may be left out only if max_weight is 1.
-            random: 32 bytes for the rounding, never used for anything else; None draws them from the OS.
+            random: 32 bytes for the rounding, never used for anything else; None draws them from the OS. Bytes that
+                others know, for a simulation that is to be repeated, tell nothing of a vector beyond its sum, if
+                the sum is secure: masks hide it, not rounding. What is seen, a sum or a vector in clear, then says
+                what was rounded to within one step a client, instead of two.
         Returns: the vector and the number of clipped coordinates. The expectation over `random` of a decoded
             coordinate is the clipped value to within 2^-64 of a step and double-precision rounding.
         Raises:

@@ -1,7 +1,7 @@
 """Local training, server optimizers, the secure mean and the loop, against oracles written out by hand."""
 
-import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from protocols.aggregation import AGGREGATIONS, AggregationName, vanishing
+from protocols.aggregation import AGGREGATIONS, AggregationName
 from protocols.centralised import train_alone
-from protocols.config import TrainConfig
+from protocols.config import TrainConfig, dropouts_by_round
 from protocols.engines.memory import MemoryEngine
 from protocols.errors import TrainingError
 from protocols.fedavg import RoundResult, fedavg
@@ -23,7 +23,7 @@ from protocols.secure_mean import SecureMean
 from protocols.server_opt import FedAdam, FedAvg
 from protocols.task import SiteData
 from protocols.tasks import load_task
-from secagg import Encoded, Encoding, EncodingError, Layout, PlanError, Setup, ThresholdError, Trace
+from secagg import EncodingError, Layout, PlanError, Setup, ThresholdError, Trace
 from secagg.params import Masking
 from secagg.transitions import steps_of
 
@@ -91,7 +91,7 @@ def test_local_training_is_logistic_sgd() -> None:
 
 
 def test_an_update_does_not_show_itself() -> None:
-    assert repr(LocalUpdate(np.array([0.123456]), 7)) == "LocalUpdate(weight=7)"
+    assert repr(LocalUpdate(np.array([0.123456]), 7, bytes(32))) == "LocalUpdate(weight=7)"
 
 
 def test_evaluation_counts_and_averages() -> None:
@@ -178,42 +178,63 @@ def test_a_hospital_larger_than_the_public_bound_is_refused() -> None:
         )
 
 
-def run_rounds(aggregation: str, dropouts: dict[int, dict[str, str]], rounds: int = 4) -> list[RoundResult]:
+def run_rounds(dropouts: dict[int, dict[str, str]], rounds: int) -> list[RoundResult]:
     institutions = [institution(site, seed) for seed, site in enumerate(HEART.sites)]
     return list(
         fedavg(
             institutions,
-            make_mean(aggregation),
+            make_mean(),
             FedAvg(),
             np.zeros(14),
             engine=MemoryEngine(),
             rounds=rounds,
-            local=lambda site, p: site.train(p, steps=5, batch_size=8, learning_rate=0.1),
+            local=lambda site, p, _number: site.train(p, steps=5, batch_size=8, learning_rate=0.1),
             dropouts=dropouts,
         )
     )
 
 
-def test_every_aggregation_gives_the_same_model_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the rounding of updates, whose randomness is the system's, is tied to what is rounded."""
-    real = Encoding.encode
+def trained(aggregation: str, seed: int, **changes: Any) -> list[bytes]:
+    """The model after each round."""
+    config = TrainConfig(aggregation=cast("AggregationName", aggregation), rounds=3, local_steps=3, **changes)
+    federation = Federation.build(config, HEART, seed=seed)
+    dropouts = dropouts_by_round(config)
+    return [each.parameters.tobytes() for each in federation.rounds(FedAvg(), learning_rate=0.1, dropouts=dropouts)]
 
-    def encode(self: Encoding, update: NDArray[Any], *, weight: int | None = None) -> Encoded:
-        return real(self, update, weight=weight, random=hashlib.sha256(update.tobytes()).digest())
 
-    monkeypatch.setattr(Encoding, "encode", encode)
-    models = {}
-    for aggregation in AGGREGATIONS:
-        gone = vanishing("masked_input", cast("AggregationName", aggregation))
-        assert gone is not None
-        models[aggregation] = run_rounds(aggregation, {2: {"hungary": gone}})[-1].parameters
-    assert np.abs(models["plain"]).max() > 0.05
-    for model in models.values():
-        assert np.array_equal(model, models["plain"])
+@pytest.mark.parametrize("bits", [4, 20])
+def test_a_seed_makes_one_model_with_every_aggregation_and_dropouts_bit_for_bit(bits: int) -> None:
+    drop = ("hungary@1:share_keys", "va@3:masked_input")
+    models = {aggregation: trained(aggregation, 3, bits=bits, drop=drop) for aggregation in AGGREGATIONS}
+    assert len(set(models["plain"])) == 3
+    assert set(map(tuple, models.values())) == {tuple(trained("plain", 3, bits=bits, drop=drop))}
+    assert trained("plain", 4, bits=bits, drop=drop)[-1] != models["plain"][-1]
+
+
+def test_rounding_is_bound_to_seed_round_and_hospital() -> None:
+    config = TrainConfig(aggregation="plain", rounds=2, local_steps=1)
+    seen: set[bytes | None] = set()
+    for seed in (0, 1, 1):
+        federation = Federation.build(config, HEART, seed=seed)
+        for _round in federation.rounds(FedAvg(), learning_rate=0.1, dropouts={}):
+            seen |= {update.rounding for update in federation.updates.values()}
+    assert len(seen) == 2 * 2 * 4
+    assert all(each is not None and len(each) == 32 for each in seen)
+
+
+def test_an_update_that_says_nothing_of_rounding_is_rounded_with_fresh_bytes() -> None:
+    mean = make_mean("plain", bits=4)
+
+    def of(rounding: bytes | None) -> bytes:
+        made = {name: partial(replace, update, rounding=rounding) for name, update in UPDATES.items()}
+        return mean(MemoryEngine(), made, dropouts={}).mean.tobytes()
+
+    assert len({of(bytes(32)) for _ in range(4)}) == 1
+    assert len({of(None) for _ in range(4)}) > 1
 
 
 def test_a_round_with_too_few_hospitals_leaves_the_model_and_the_next_round_goes_on() -> None:
-    results = run_rounds("masking", {2: {"va": "masked_input", "hungary": "share_keys"}, 3: {"va": "unmask"}})
+    results = run_rounds({2: {"va": "masked_input", "hungary": "share_keys"}, 3: {"va": "unmask"}}, rounds=4)
     parameters = [result.parameters for result in results]
     assert results[1].failure == "clients that delivered a masked input: 3 needed, 2 left"
     assert results[1].mean is None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from dp.budget import Budget
 from dp.dp_sgd import DpSgd
@@ -20,7 +21,7 @@ from protocols.institution import Institution
 from protocols.models import ModelName, make_model
 from protocols.private_mean import PrivateMean
 from protocols.tasks import load_task
-from secagg import Layout, PlanError, ThresholdError
+from secagg import Encoded, Layout, PlanError, ThresholdError
 
 HEART = load_task("heart")
 QUICK: dict[str, Any] = {"rounds": 2, "seeds": 0, "dp": PrivacyConfig(epsilon=3.0, steps=6)}
@@ -179,6 +180,21 @@ def test_a_budget_that_is_missing_or_about_something_else_is_refused_at_once(tmp
     with pytest.raises(ConfigError, match="about unit example"):
         train(TrainConfig(**(QUICK | {"dp": private})), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_under_noise_a_seed_decides_neither_the_model_nor_any_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, given = DpSgd.encode, []
+
+    def encode(self: DpSgd, rows: NDArray[np.float64], **how: Any) -> Encoded:
+        given.append(how["random"])
+        return real(self, rows, **how)
+
+    monkeypatch.setattr(DpSgd, "encode", encode)
+    one, other = (train(TrainConfig(**QUICK, seed=0), tmp_path / name).model_sha256 for name in ("one", "other"))
+    assert one != other
+    assert set(given) == {None}  # the operating system's
 
 
 def test_a_private_run_trains_once_and_no_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, what the report says, and how they stop."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typer.testing import CliRunner
 from attacks.page import leakage_page
 from attacks.study import run_study
 from protocols import ConfigError, RunRecord, TrainConfig, read_record, train
+from protocols.aggregation import AGGREGATIONS
+from protocols.federation import Federation
 from protocols.institution import Institution
 from protocols.report import Page, render, write_page
+from protocols.server_opt import FedAvg
 from protocols.tasks import load_task
 from secagg.cli import build_app
 
@@ -199,6 +203,25 @@ def test_a_configuration_that_does_not_fit_is_refused_before_anything_is_written
 def command(*arguments: str) -> tuple[int, str]:
     result = runner.invoke(build_app(), ["train", *arguments], env={"COLUMNS": "120", "NO_COLOR": "1"})
     return result.exit_code, result.output
+
+
+def test_the_command_makes_one_model_of_a_seed_with_every_aggregation_and_says_its_hash(tmp_path: Path) -> None:
+    def model(name: str, *arguments: str) -> str:
+        fixed = ("--rounds", "2", "--seeds", "0", "--drop", "hungary@2:masked_input", "--out", str(tmp_path / name))
+        code, text = command(*fixed, *arguments)
+        assert code == 0, text
+        sha256 = read_record(tmp_path / name).model_sha256
+        assert f"<code>{sha256}</code>" in (tmp_path / name / "report.html").read_text()
+        return sha256
+
+    config = TrainConfig(rounds=2)
+    rounds = Federation.build(config, load_task("heart"), seed=7).rounds(
+        FedAvg(), learning_rate=config.learning_rate, dropouts={2: {"hungary": "masked_input"}}
+    )
+    *_, last = rounds
+    expected = hashlib.sha256(np.array(last.parameters, "<f8").tobytes()).hexdigest()
+    assert {model(word, "--seed", "7", "--aggregation", word) for word in AGGREGATIONS} == {expected}
+    assert model("other", "--seed", "8") != expected
 
 
 def test_the_command_trains_and_says_where_the_report_is(tmp_path: Path) -> None:
