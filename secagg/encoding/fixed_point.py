@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 
 from secagg import tags
-from secagg.encoding.packing import MAX_BITS, Words, as_words, word_dtype
+from secagg.encoding.packing import MAX_BITS, Words, as_words, reduce, word_dtype
 from secagg.errors import EncodingError
 from secagg.primitives.keys import derive_key
 from secagg.primitives.prg import keystream
+from secagg.primitives.threads import in_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,20 +210,25 @@ class Encoding:
         stream_key = derive_key(os.urandom(32) if random is None else random, tags.STOCHASTIC_ROUNDING)
         scale = self._steps / self.clip * (weight / self.max_weight)
         vector = np.empty(self.length, dtype=word_dtype(self.modulus_bits))
-        clipped = not_finite = 0
-        for start in range(0, self.dimension, _CHUNK):
-            piece = values[start : start + _CHUNK]
-            fractions = keystream(stream_key, 8 * len(piece), offset=8 * start).view("<u8")
-            counts = kernels.round_stochastically(
-                piece, fractions, float(self.clip), scale, self._steps, vector[start : start + len(piece)]
-            )
-            clipped += counts[0]
-            not_finite += counts[1]
+        counts: list[tuple[int, int]] = []
+
+        def work(start: int, stop: int) -> None:
+            for first in range(start, stop, _CHUNK):
+                piece = slice(first, min(first + _CHUNK, stop))
+                fractions = keystream(stream_key, 8 * (piece.stop - first), offset=8 * first).view("<u8")
+                counts.append(
+                    kernels.round_stochastically(
+                        values[piece], fractions, float(self.clip), scale, self._steps, vector[piece]
+                    )
+                )
+
+        in_slices(work, self.dimension, align=_CHUNK, smallest=_CHUNK)
+        clipped, not_finite = (sum(kind) for kind in zip(*counts, strict=True))
         if not_finite:
             msg = f"{not_finite} of {self.dimension} coordinates are NaN or infinite"
             raise EncodingError(msg)
         vector[-1] = weight
-        vector &= vector.dtype.type((1 << self.modulus_bits) - 1)
+        reduce(vector, self.modulus_bits)
         return Encoded(vector, clipped, self.digest)
 
     def decode(self, total: Total | Words) -> NDArray[np.float64]:

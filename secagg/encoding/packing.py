@@ -65,20 +65,21 @@ def reduce(vector: Words, bits: int) -> None:
         vector &= vector.dtype.type((1 << bits) - 1)
 
 
-def pack(vector: Words, bits: int) -> memoryview:
+def pack(vector: Words, bits: int, *, out: memoryview | None = None) -> memoryview:
     """Pack a vector to exactly `bits` bits a coordinate.
 
     Args:
         vector: (d,) in `word_dtype(bits)`, in [0, 2^bits) (checked where it was made).
+        out: where to write; as many bytes as it takes, a multiple of 4 at an address that is one.
     Returns: ceil(d·bits / 8) bytes: coordinate i at bits [i·bits, (i+1)·bits), least significant bit first;
-        unused bits are zero. Of fresh memory, or of the vector itself where no bit needs to move.
+        unused bits are zero. If not `out`, of fresh memory, or of the vector itself where no bit needs to move.
     """
     from secagg.encoding import kernels  # noqa: PLC0415 -- numba loads on first use
 
     octets = packed_bytes(len(vector), bits)
-    if 8 * vector.itemsize == bits:
+    if 8 * vector.itemsize == bits and out is None:
         return vector.data.cast("B")
-    stream = np.empty(-(-octets // 4), dtype="<u4")
+    stream = np.empty(-(-octets // 4), dtype="<u4") if out is None else np.frombuffer(out, dtype="<u4")
 
     def work(start: int, stop: int) -> None:
         kernels.pack(vector[start:stop], bits, stream[start * bits // 32 :])

@@ -15,28 +15,31 @@ __all__ = ["place_digits", "read_digits"]
 
 
 @kernel
-def place_digits(digits: NDArray[Any], bits: int, words: NDArray[np.uint32]) -> None:
+def place_digits(digits: NDArray[Any], bits: int, planes: NDArray[np.uint32]) -> None:
     """Write digit j of coefficient i at the bits [j·bits, (j + 1)·bits) of its words.
 
     Args:
         digits: (D, N) unsigned, below 2^bits.
-        words: (N, W) uint32, little-endian limbs, zero before; D·bits <= 32·W.
+        planes: (W, N) uint32, little-endian limbs, zero before; D·bits <= 32·W.
     """
     for j in range(digits.shape[0]):
         limb, shift = (j * bits) >> 5, np.uint64((j * bits) & 31)
-        for i in range(digits.shape[1]):
-            value = np.uint64(digits[j, i])
-            low = value << shift
-            words[i, limb] |= np.uint32(low & np.uint64(0xFFFFFFFF))
-            if limb + 1 < words.shape[1]:
-                words[i, limb + 1] |= np.uint32(low >> np.uint64(32))
-            if limb + 2 < words.shape[1] and shift > 0:
-                words[i, limb + 2] |= np.uint32(value >> (np.uint64(64) - shift))
+        line, low = digits[j], planes[limb]
+        for i in range(line.shape[0]):
+            low[i] |= np.uint32(np.uint64(line[i]) << shift)
+        if shift + np.uint64(bits) > np.uint64(32):
+            high = planes[limb + 1]
+            for i in range(line.shape[0]):
+                high[i] |= np.uint32((np.uint64(line[i]) << shift) >> np.uint64(32))
+        if shift + np.uint64(bits) > np.uint64(64):
+            last, left = planes[limb + 2], np.uint64(64) - shift
+            for i in range(line.shape[0]):
+                last[i] |= np.uint32(np.uint64(line[i]) >> left)
 
 
 @kernel
 def read_digits(planes: NDArray[np.uint32], bits: int, digits: NDArray[Any]) -> None:
-    """Read them back, modulo the words of `digits`: the converse of `place_digits`, but for limbs in (W, N)."""
+    """Read them back, modulo the words of `digits`: the converse of `place_digits`."""
     mask = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(max(64 - bits, 0))
     for j in range(digits.shape[0]):
         limb, shift = (j * bits) >> 5, np.uint64((j * bits) & 31)

@@ -3,6 +3,8 @@
 The ring elements a_b are public and follow from the setup, so nobody chooses them. Client and server compute in blocks
 of N coefficients, in parallel, and keep nothing but one vector of residues.
 
+A client that sends other ring elements than `conceal` makes ruins the sum, and nothing but the sum: nobody can tell.
+
 Threat model: the server learns Σs and Σc over the survivors, hence Σe and Σm; `secagg.lattice.parameters` says what is
 hidden then. Secrets and errors follow from the randomness of one step, which serves one message only. Kernels are not
 constant time.
@@ -40,12 +42,13 @@ _BLOCKS_AT_ONCE = 4
 """Blocks that go through one operation together: threads then rarely wait for the interpreter's lock."""
 
 
-def conceal(setup: Setup, vector: Words, random: bytes) -> tuple[Words, bytearray]:
+def conceal(setup: Setup, vector: Words, random: bytes, *, room: int = 0) -> tuple[Words, bytearray]:
     """Hide a vector under a fresh short secret.
 
     Args:
         vector: (length,) words in [0, 2^modulus_bits); used up.
         random: 32 fresh bytes, never used for anything else.
+        room: bytes to leave free before c, a multiple of 4.
     Returns: the secret as (N,) words modulo 2^secret_bits, to be summed under masks; and c, packed.
     Raises:
         EncodingError: sums must not wrap, and a coordinate is so large that one of n such would.
@@ -58,7 +61,8 @@ def conceal(setup: Setup, vector: Words, random: bytes) -> tuple[Words, bytearra
     secret = discrete_gaussian(derive_key(random, tags.LATTICE_SECRET, setup.digest), n, parameters.sigma)
     noise = derive_key(random, tags.LATTICE_ERRORS, setup.digest)
     key, public = _secret_factor(ring, secret), _public_key(setup)
-    out = bytearray(parameters.ciphertext_bytes)
+    out = bytearray(room + parameters.ciphertext_bytes)
+    blocks = memoryview(out)[room:]
 
     def work(start: int, stop: int) -> None:
         for first in range(start, stop, _BLOCKS_AT_ONCE):
@@ -66,10 +70,10 @@ def conceal(setup: Setup, vector: Words, random: bytes) -> tuple[Words, bytearra
             c = ring.uniform_blocks(public, first, last - first)
             ring.multiply(c, key, out=c)
             ring.inverse(c, out=c)
-            ring.add(c, ring.from_words(_words_of(vector, first, last, parameters), scale=parameters.delta), out=c)
+            ring.add_planes(c, _planes_of(vector, first, last, parameters), scale=parameters.delta, out=c)
             errors = discrete_gaussian(noise, (last - first) * n, parameters.sigma, start=first * n)
             ring.add_small(c, errors.reshape(-1, n), out=c)
-            out[first * size : last * size] = pack(c.reshape(-1), PRIME_BITS)
+            pack(c.reshape(-1), PRIME_BITS, out=blocks[first * size : last * size])
 
     in_slices(work, parameters.blocks, align=1, smallest=_BLOCKS_PER_THREAD)
     words = secret.astype(np.int64).astype(word_dtype(parameters.secret_bits))
@@ -124,7 +128,8 @@ class CipherSum:
 
         Args:
             secret: (N,) words modulo 2^secret_bits, the sum of the secrets.
-        Returns: (length,) words modulo 2^modulus_bits.
+        Returns: (length,) words modulo 2^modulus_bits. If a c was not what `conceal` makes they are arbitrary, as where
+            a client sends anything for a masked vector: nothing shows it, and what lies above the digits is dropped.
         Raises:
             RemoteProtocolError: no sum of as many honest secrets.
         """
@@ -147,7 +152,7 @@ class CipherSum:
                 ring.multiply(masks, key, out=masks)
                 ring.inverse(masks, out=masks)
                 plain = ring.subtract(self._residues[first:last], masks, out=self._residues[first:last])
-                planes = ring.round_planes(plain, parameters.delta, words=_limbs(parameters))
+                planes = ring.round_planes(plain, parameters.delta)  # as many limbs as any residues need
                 for block in range(first, last):
                     kernels.read_digits(planes[block - first], parameters.digit_bits, sums[block])
 
@@ -173,10 +178,6 @@ def _block_bytes(parameters: LatticeParameters) -> int:
     return packed_bytes(parameters.degree * len(parameters.primes), PRIME_BITS)
 
 
-def _limbs(parameters: LatticeParameters) -> int:
-    return -(-parameters.digits * parameters.digit_bits // 32)
-
-
 def _public_key(setup: Setup) -> bytes:
     """Hash what the public ring elements follow from: session, round, parameters, roster (and keys)."""
     return hashlib.sha256(tags.LATTICE_PUBLIC + setup.digest).digest()
@@ -187,10 +188,10 @@ def _secret_factor(ring: Ring, secret: np.ndarray[tuple[int, ...], np.dtype[np.i
     return ring.factor(ring.forward(ring.add_small(zero, secret)))
 
 
-def _words_of(
+def _planes_of(
     vector: Words, first: int, last: int, parameters: LatticeParameters
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
-    """Lay the digits of the blocks first .. last - 1 into the words of their coefficients: (M, N, limbs) uint32."""
+    """Lay the digits of the blocks first .. last - 1 into the words of their coefficients: (M, limbs, N) uint32."""
     from secagg.lattice import kernels  # noqa: PLC0415
 
     size = parameters.degree * parameters.digits
@@ -198,10 +199,11 @@ def _words_of(
     if len(part) < (last - first) * size:
         part = np.append(part, np.zeros((last - first) * size - len(part), dtype=vector.dtype))
     digits = part.reshape(last - first, parameters.digits, parameters.degree)
-    words = np.zeros((last - first, parameters.degree, _limbs(parameters)), dtype=np.uint32)
+    limbs = -(-parameters.digits * parameters.digit_bits // 32)
+    planes = np.zeros((last - first, limbs, parameters.degree), dtype=np.uint32)
     for block in range(last - first):
-        kernels.place_digits(digits[block], parameters.digit_bits, words[block])
-    return words
+        kernels.place_digits(digits[block], parameters.digit_bits, planes[block])
+    return planes
 
 
 def _largest(plan: Plan) -> int:

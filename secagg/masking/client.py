@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from secagg import tags
-from secagg.encoding.packing import pack, reduce
-from secagg.errors import SERVER, DecodeError, FaultyServerError, LocalProtocolError, SuspectedPeerError, ThresholdError
+from secagg.encoding.packing import pack, packed_bytes, reduce
+from secagg.errors import SERVER, FaultyServerError, LocalProtocolError, ThresholdError
+from secagg.masking.bundles import dealt_entries, open_bundles
 from secagg.masking.client_states import ClientState0, ClientState1, ClientState2, ClientState3, ClientState4, Peer
 from secagg.masking.extras import FIRST_EXTRA, commitments, revealed_number
 from secagg.masking.hybrid import (
-    KemParts,
     derive_pair,
     escrow,
     halves,
@@ -35,7 +35,6 @@ from secagg.masking.hybrid import (
     recovery_key,
 )
 from secagg.masking.messages import (
-    SALT_BYTES,
     AdvertiseKeys,
     ConsistencyCheck,
     MaskedInput,
@@ -45,9 +44,6 @@ from secagg.masking.messages import (
     ShareKeys,
     Survivors,
     UnmaskShares,
-    cut,
-    entries_dealt,
-    entry_bytes,
     hashes_bytes,
     is_hybrid,
     keys_bytes,
@@ -64,7 +60,7 @@ from secagg.masking.reading import (
     require_subset,
     vouched_keys,
 )
-from secagg.masking.streams import channel, pairwise_mask_key, sealing_key, self_mask_key
+from secagg.masking.streams import channel, pairwise_mask_keys, sealing_key, self_mask_key
 from secagg.masking.transcript import (
     consistency_statement,
     digest_of_keys,
@@ -73,17 +69,16 @@ from secagg.masking.transcript import (
     shared_by,
     shares_statement,
 )
-from secagg.primitives.aead import open_sealed, seal
+from secagg.primitives.aead import seal
 from secagg.primitives.keys import derive_key
-from secagg.primitives.prg import add_masks, keystream
-from secagg.primitives.shamir import SHARE_BYTES, shares_from_bytes, split
+from secagg.primitives.prg import add_masks
+from secagg.primitives.shamir import split
 from secagg.rounds import accept_invitation, to_vector
 from secagg.wire import decode
 
 if TYPE_CHECKING:
     from secagg.masking.hybrid import PlanKeyPair
     from secagg.rounds import Invitation
-    from secagg.setups import Setup
 
 __all__ = [
     "client_advertise_keys",
@@ -93,7 +88,6 @@ __all__ = [
     "client_share_keys_again",
     "client_unmask",
     "client_unmask_agreed",
-    "incoming",
 ]
 
 
@@ -168,12 +162,10 @@ def _share_keys(
         t=setup.plan.threshold,
         random=derive_key(random, tags.SHAMIR_COEFFICIENTS, setup.digest),
     )
-    salts = _salts(setup, random, len(holders))
     peers: dict[int, Peer] = {}
     sealed: list[bytes] = []
     hashes: list[bytes] = []
-    for holder, share, salt in zip(holders, shares, salts, strict=True):
-        entries = tuple(limbs.astype("<u8").tobytes() + each for limbs, each in zip(share, salt, strict=True))
+    for holder, entries in zip(holders, dealt_entries(setup, random, shares), strict=True):
         if state.identity is not None:
             hashes += [entry_hash(setup, me, holder, purpose, entry) for purpose, entry in enumerate(entries)]
         if holder == me:
@@ -230,25 +222,32 @@ def client_masked_input(state: ClientState2, message: PeerShares, random: bytes)
     require_subset(present, state.peers, "masked_input", "advertise keys")
     require_enough(present, setup, "share holders that shared their secrets")
     parts = received(setup, me, present, message, (state.sealing, state.mask))
-    entries = {peer: _open(state, peer, bundle, parts) for peer, bundle in zip(present, bundles, strict=True)}
-    y, ciphertext = to_vector(state.contribution, setup.plan), bytearray()
+    entries = open_bundles(state, present, bundles, parts)
+    y, upload = to_vector(state.contribution, setup.plan), None
     if setup.plan.lattice is not None:
         from secagg.lattice.rlwe import conceal  # noqa: PLC0415 -- loads only where it is used
 
-        y, ciphertext = conceal(setup, y, random)
+        y, upload = conceal(setup, y, random, room=packed_bytes(*setup.plan.masked))
     shared = mask_of(setup, [me, *told])
-    masks = [(self_mask_key(setup, me, state.self_mask_seed), 1)]
-    for peer in present:
-        theirs = state.peers[peer]
-        secret = _agree(state.mask, theirs.mask_key, "masked_input") + parts.mask.get(peer, theirs.mask_part)
-        pair = (me, state.mask.public), (peer, theirs.mask_key)
-        masks.append(pairwise_mask_key(setup, *pair, secret, shared=shared_by(setup, shared)))
-    add_masks(y, masks)
+    pairs = [
+        (
+            (me, state.mask.public),
+            (peer, state.peers[peer].mask_key),
+            _agree(state.mask, state.peers[peer].mask_key, "masked_input")
+            + parts.mask.get(peer, state.peers[peer].mask_part),
+        )
+        for peer in present
+    ]
+    pairwise = pairwise_mask_keys(setup, pairs, shared=shared_by(setup, shared))
+    add_masks(y, [(self_mask_key(setup, me, state.self_mask_seed), 1), *pairwise])
     bits = setup.plan.masked[1]
     reduce(y, bits)
     following = ClientState3(setup, me, state.identity, state.keys, state.own_entry, state.own_extras, entries, shared)
     packed = pack(y, bits)
-    return following, MaskedInput(me, memoryview(b"".join((packed, ciphertext))) if ciphertext else packed)
+    if upload is not None:
+        upload[: len(packed)] = packed
+        packed = memoryview(upload)
+    return following, MaskedInput(me, packed)
 
 
 def client_unmask(state: ClientState3, message: Survivors, random: bytes) -> tuple[None, UnmaskShares]:
@@ -342,46 +341,9 @@ def _reveal(state: ClientState3 | ClientState4, survivors: list[int]) -> UnmaskS
     return UnmaskShares(me, b"".join(revealed))
 
 
-def _salts(setup: Setup, random: bytes, holders: int) -> list[tuple[bytes, ...]]:
-    """Derive a salt per entry and share holder; empty ones where no hashes are published."""
-    each = entries_dealt(setup.plan)
-    if setup.plan.server != "malicious":
-        return [(b"",) * each] * holders
-    stream = keystream(derive_key(random, tags.SHARE_SALTS, setup.digest), each * SALT_BYTES * holders).tobytes()
-    pieces = cut(stream, SALT_BYTES, each * holders, "salts")
-    return [tuple(pieces[at : at + each]) for at in range(0, len(pieces), each)]
-
-
 def _agree(pair: PlanKeyPair, public: bytes, step: str) -> bytes:
     try:
         return pair.agree(public)
     except ValueError as error:
         text = "a public key is not a valid X25519 point"
         raise FaultyServerError(text, round=step, culprits=[SERVER]) from error
-
-
-def _open(state: ClientState2, peer: int, bundle: bytes, parts: KemParts) -> tuple[bytes, ...]:
-    """Open a peer's bundle: its entries, checked against the hashes that it published."""
-    setup, me = state.setup, state.position
-    sealed, hashes = bundle[: sealed_bytes(setup.plan)], bundle[sealed_bytes(setup.plan) :]
-    key, where = incoming(state, peer, parts)
-    try:
-        opened = open_sealed(key, sealed, associated_data=where)
-        entries = tuple(cut(opened, entry_bytes(setup.plan), entries_dealt(setup.plan), "shares"))
-        for entry in entries:
-            shares_from_bytes(entry[:SHARE_BYTES])
-    except DecodeError as error:
-        text = f"the shares sealed by a peer are unusable: {error}"
-        raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]]) from error
-    if hashes and hashes != b"".join(entry_hash(setup, peer, me, i, entry) for i, entry in enumerate(entries)):
-        text = "the shares sealed by a peer are not those it published hashes of"
-        raise SuspectedPeerError(text, round="masked_input", culprits=[setup.roster[peer]])
-    return entries
-
-
-def incoming(state: ClientState2, peer: int, parts: KemParts) -> tuple[bytes, bytes]:
-    """Return the key that a peer seals its bundle to this client under, and what the bundle is bound to."""
-    setup, me, theirs = state.setup, state.position, state.peers[peer]
-    secret = theirs.secret + parts.sealing.get(peer, b"")
-    key = sealing_key(setup, secret, (peer, theirs.sealing_key), (me, state.sealing.public))
-    return key, channel(setup, peer, me, parts.entries.get(peer, b""))

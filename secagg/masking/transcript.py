@@ -6,6 +6,7 @@ Source: Bonawitz et al. 2017, Fig. 4, rounds 0 and 3, with the session, paramete
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -48,7 +49,7 @@ def entry_hash(setup: Setup, dealer: int, holder: int, purpose: int, entry: byte
         purpose: 0, a share of the self-mask seed; 1, of the mask key; 2 + j, of extra secret number j.
         entry: share and salt.
     """
-    where = b"".join(number.to_bytes(8, "little") for number in (dealer, holder, purpose))
+    where = struct.pack("<3Q", dealer, holder, purpose)
     return hashlib.sha256(tags.SHARE_HASH + setup.digest + where + entry).digest()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secagg.masking.client import incoming
+from secagg.masking.bundles import incoming
 from secagg.masking.hybrid import KemParts, received
 from secagg.masking.messages import (
     SIGNATURE_BYTES,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from secagg.errors import SecAggError
-from secagg.masking.client import incoming
+from secagg.masking.bundles import incoming
 from secagg.masking.hybrid import KemParts
 from secagg.masking.messages import to_bitmap
 from secagg.masking.transcript import consistency_statement

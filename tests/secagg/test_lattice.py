@@ -128,13 +128,13 @@ def test_sums_of_bare_vectors_may_wrap(bits: int, length: int, data: st.DataObje
 def test_digits_are_read_back_from_the_words_they_were_placed_in(bits: int, digits: int, data: st.DataObject) -> None:
     value = st.integers(0, (1 << bits) - 1)
     numbers = [[data.draw(value) for _ in range(4)] for _ in range(digits)]
-    words = np.zeros((4, -(-digits * bits // 32)), np.uint32)
-    kernels.place_digits(np.array(numbers, np.uint64), bits, words)
-    assert [sum(int(word) << (32 * j) for j, word in enumerate(line)) for line in words] == [
+    planes = np.zeros((-(-digits * bits // 32), 4), np.uint32)
+    kernels.place_digits(np.array(numbers, np.uint64), bits, planes)
+    assert [sum(int(word) << (32 * j) for j, word in enumerate(line)) for line in planes.T] == [
         sum(line[i] << (bits * j) for j, line in enumerate(numbers)) for i in range(4)
     ]
     back = np.zeros((digits, 4), np.uint64)
-    kernels.read_digits(np.ascontiguousarray(words.T), bits, back)
+    kernels.read_digits(planes, bits, back)
     assert back.tolist() == numbers
 
 

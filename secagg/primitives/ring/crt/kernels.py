@@ -12,7 +12,7 @@ from secagg.primitives.ring.kernels import _times
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["from_limbs", "to_limbs"]
+__all__ = ["add_planes", "to_limbs"]
 
 U32 = np.uint32
 U64 = np.uint64
@@ -23,39 +23,30 @@ _PIECE = 512
 
 
 @kernel
-def from_limbs(
-    limbs: NDArray[np.uint32],
+def add_planes(
+    planes: NDArray[np.uint32],
     weights: NDArray[np.uint32],
     weights_q: NDArray[np.uint32],
     moduli: NDArray[np.uint32],
-    out: NDArray[np.uint32],
+    residues: NDArray[np.uint32],
 ) -> None:
-    """Residues of sum_w limb_w·weight_w.
+    """Add sum_w limb_w·weight_w to residues, in place.
 
     Args:
-        limbs: (M, N, W) uint32, W <= 15.
+        planes: (M, W, N) uint32, W <= 15.
         weights, weights_q: (L, W) uint32: scale·2^(32w) mod p, and quotients.
         moduli: (L,) uint32.
-        out: (M, L, N) uint32, receives the residues.
+        residues: (M, L, N) uint32.
     """
-    n, width = limbs.shape[1], limbs.shape[2]
-    planes = np.empty((width, n), dtype=np.uint32)
-    for m in range(limbs.shape[0]):
-        for w in range(width):
-            for j in range(n):
-                planes[w, j] = limbs[m, j, w]
+    for m in range(planes.shape[0]):
         for k in range(moduli.shape[0]):
-            p, line = moduli[k], out[m, k]
-            for w in range(width):
-                plane, weight, quotient = planes[w], weights[k, w], weights_q[k, w]
-                if w == 0:
-                    for j in range(n):
-                        line[j] = _times(plane[j], weight, quotient, p)
-                else:
-                    for j in range(n):
-                        line[j] = U32(line[j] + _times(plane[j], weight, quotient, p))  # < 2p·W <= 30p
+            p, line = moduli[k], residues[m, k]
+            for w in range(planes.shape[1]):
+                plane, weight, quotient = planes[m, w], weights[k, w], weights_q[k, w]
+                for j in range(line.shape[0]):
+                    line[j] = U32(line[j] + _times(plane[j], weight, quotient, p))  # < (1 + 2·W)·p <= 31p
             one = U32((U64(1) << _WORD) // U64(p))
-            for j in range(n):
+            for j in range(line.shape[0]):
                 value = _times(line[j], U32(1), one, p)
                 line[j] = min(value, U32(value - p))
 

@@ -27,11 +27,11 @@ from secagg.primitives.ring.tables import PRIME_BITS, limb_table, quotients, tab
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["from_words", "limbs_for", "to_words"]
+__all__ = ["add_planes", "limbs_for", "to_words"]
 
 _LIMB_BITS = 32
 _MAX_LIMBS = 15
-"""Limbs of an integer turned to residues: their lazy sum stays below 2·15 = 30 times the prime, within 32 bits."""
+"""Limbs of an integer added to residues: their lazy sum stays below 1 + 2·15 = 31 times the prime, within 32 bits."""
 
 
 class _Divisor(NamedTuple):
@@ -46,19 +46,17 @@ def limbs_for(bound: int) -> int:
     return max(1, -(-bound.bit_length() // _LIMB_BITS))
 
 
-def from_words(limbs: NDArray[np.uint32], scale: int, degree: int, count: int) -> NDArray[np.uint32]:
-    """Residues of scale times each integer; limbs (M, N, W) uint32 -> (M, L, N) uint32."""
+def add_planes(residues: NDArray[np.uint32], planes: NDArray[np.uint32], scale: int, degree: int, count: int) -> None:
+    """Add scale times each integer, in place; residues (M, L, N) uint32, planes (M, W, N) uint32, limb by limb."""
     from secagg.primitives.ring.crt import kernels  # noqa: PLC0415 -- numba loads on first use
 
-    width = limbs.shape[2]
+    width = planes.shape[1]
     if not 1 <= width <= _MAX_LIMBS:
         msg = f"integers have 1 to {_MAX_LIMBS} limbs of {_LIMB_BITS} bits, got {width}"
         raise ValueError(msg)
     table = tables(degree, count)
     weights, weights_q = _limb_weights(scale, width, degree, count)
-    out = np.empty((len(limbs), count, degree), dtype=np.uint32)
-    kernels.from_limbs(limbs, weights, weights_q, table.moduli, out)
-    return out
+    kernels.add_planes(planes, weights, weights_q, table.moduli, residues)
 
 
 def to_words(
