@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import secagg
+from secagg.server_view import BESIDES_THE_SUM
 from secagg.transitions import steps_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ AGGREGATIONS: dict[str, Aggregation] = {
         travels="masked",
         on_the_wire="What travels is uniformly random to anyone who lacks the masks; only the sum over all survivors "
         "cancels them.",
-        server_saw=f"who took part and who vanished; every masked vector; {_SUMS}",
+        server_saw=f"{BESIDES_THE_SUM['masking']}; {_SUMS}",
         others_saw=_SHARES,
     ),
     "lattice": Aggregation(
@@ -57,7 +58,7 @@ AGGREGATIONS: dict[str, Aggregation] = {
         travels="under lattice masks",
         on_the_wire="Shown are the first bits of the ciphertext: uniformly random to anyone who lacks the hospital's "
         "short secret, if Ring-LWE is hard; the server opens the sum of these secrets only.",
-        server_saw=f"who took part and who vanished; every ciphertext; the sum of the short secrets; {_SUMS}",
+        server_saw=f"{BESIDES_THE_SUM['lattice']}; {_SUMS}",
         others_saw=_SHARES,
     ),
     "threshold": Aggregation(
@@ -65,7 +66,7 @@ AGGREGATIONS: dict[str, Aggregation] = {
         travels="encrypted under a key that no hospital holds alone",
         on_the_wire="Shown are the first bits of the ciphertext. The key was set up once, in shares: whoever wants to "
         "open one needs as many hospitals as the threshold.",
-        server_saw=f"who took part and who vanished; every ciphertext; partial decryptions of the sum; {_SUMS}",
+        server_saw=f"{BESIDES_THE_SUM['threshold']}; {_SUMS}",
         others_saw="the model of every round; public keys; shares of everybody's secret, too few to open anything",
     ),
     "ckks": Aggregation(
@@ -73,7 +74,7 @@ AGGREGATIONS: dict[str, Aggregation] = {
         travels="encrypted under one key that every hospital holds",
         on_the_wire="Shown are the first bits of the ciphertext. Every hospital holds the key: any of them, together "
         "with the server, could decrypt this.",
-        server_saw=f"who took part and who vanished; every ciphertext, but no key; {_SUMS}",
+        server_saw=f"{BESIDES_THE_SUM['ckks']}; {_SUMS}",
         others_saw="the model of every round; the sum, which it decrypted; the key of all ciphertexts, but not these",
         shares_a_key=True,
     ),

@@ -71,9 +71,15 @@ class MaskingChoice(StrEnum):
 Masking = Annotated[
     MaskingChoice,
     typer.Option(
-        help="How vectors are hidden: by masks as long as they are; by lattice masks, whose work grows not with "
-        "the clients; auto of these two; by a threshold key that nobody holds, for up to 100 clients and many "
-        "rounds; by a CKKS key that all clients hold (needs --corrupted 0); or not at all."
+        help="How vectors are hidden, and what the server sees besides the sum.\n\n"
+        "masking: by masks as long as they are; masked vectors.\n\n"
+        "lattice: by lattice masks, whose work grows not with the clients; ciphertexts, the sum of short secrets.\n\n"
+        "auto: lattice where vectors are long, else masking.\n\n"
+        "threshold: by a key that nobody holds, for up to 100 clients and many rounds; ciphertexts, partial "
+        "decryptions of the sum.\n\n"
+        "ckks: by a key that all clients hold (needs --corrupted 0); ciphertexts, and every vector if any one client "
+        "gives it the key.\n\n"
+        "plain: not at all; every vector."
     ),
 ]
 KeyAgreement = Annotated[
@@ -200,6 +206,8 @@ def _print_cost(cost: RoundCost) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
+    from secagg.server_view import server_sees  # noqa: PLC0415
+
     plan = cost.plan
     graph = "complete graph" if plan.is_complete else f"{plan.degree} neighbours each"
     title = f"{plan.clients} clients × {plan.length} coordinates of {plan.modulus_bits} bits"
@@ -226,6 +234,7 @@ def _print_cost(cost: RoundCost) -> None:
         f"sum over {cost.survivors} survivors: {verdict}, {cost.seconds:.2f} s for everybody in this one process",
         highlight=False,
     )
+    console.print(f"the server sees {server_sees(plan.masking)}", highlight=False, soft_wrap=True)
     if plan.masking in {"threshold", "ckks"}:
         console.print("the key was made before, once for many rounds: that is not counted here", highlight=False)
     console.print(f"upload: {cost.upload_over_float32:.3f} × plain float32, hidden weight included", highlight=False)

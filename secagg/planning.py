@@ -23,9 +23,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from secagg.errors import PlanError
+from secagg.explanation import check_odds, explain, log2
 from secagg.homomorphic.threshold_parameters import ThresholdParameters
 from secagg.lattice.parameters import choose
-from secagg.odds import GRINDING_BITS, log2_sum, sparse_odds, threshold_for
+from secagg.odds import log2_sum, sparse_odds, threshold_for
 from secagg.params import LEAST_PRIVACY_BITS, Plan
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ _LONG_VECTOR = 16
 
 _SMALL_PRICE = 1.01
 """What security against quantum attacks may cost where nobody asked for it."""
+
+_NOISE_BITS = 40
+"""The least -log2 of the odds that noise spoils a sum on a lattice."""
 
 _ROUNDING = 1e-9
 """Slack so that 0.1·100 clients is 10 clients, not 11."""
@@ -81,7 +85,7 @@ def plan(
             `corrupted=0`; or "plain" for the unprotected baseline.
         post_quantum: with lattice masks, 128 bits of security by table against quantum attacks too, not only against
             classical ones; None asks for it where keys are hybrid, and takes it where it costs no more than 1 % of the
-            upload.
+            upload. Refused for a threshold key, which has no such form; no other masks have a ring to choose.
         server: "semi-honest", or "malicious": on a complete graph the threshold exceeds (n + c)/2 besides; on a
             sparse one the server may choose who drops out and try 2^88 graphs, which takes about twice the degree.
         directory: of how many known identities a server picks the clients of a round. `corrupted` is then a share of
@@ -92,7 +96,8 @@ def plan(
         key_agreement: "x25519", or "x25519+ml-kem-768": hybrid, so that traffic recorded today stays secret from a
             quantum computer later; 5.7 kB more per neighbour (1.7 sent, 4.0 received).
         security_bits: privacy may fail in any of the `rounds` with odds of at most 2^-security_bits (sparse graph).
-        correctness_bits: one round may fail, within `dropout`, with odds of at most 2^-correctness_bits (sparse graph).
+        correctness_bits: one round may fail, within `dropout`, with odds of at most 2^-correctness_bits: for want of
+            shares (sparse graph), and by noise (lattice, threshold; at least 40 bits, whatever is asked).
         rounds: how many rounds will be run with this plan, each with a round number (hence a graph) of its own.
     Returns: a plan that states the odds it reaches, of one round: over R rounds take log2 R off its `privacy_bits`
         and `failure_bits`.
@@ -109,7 +114,7 @@ def plan(
     """
     _check_shares(dropout, corrupted)
     _check_choices(graph, masking, server, key_agreement)
-    _check_odds(min(security_bits, correctness_bits), rounds)
+    check_odds(min(security_bits, correctness_bits), rounds)
     n = codec.clients
     if directory is not None and (type(directory) is not int or directory < n):
         msg = f"a directory holds at least the {n} clients of a round, got {directory!r}"
@@ -131,8 +136,7 @@ def plan(
     if masking == "ckks":
         return _complete(shape | {"masking": "ckks"})
     asked = True if key_agreement != "x25519" and post_quantum is None else post_quantum
-    shape |= _hidden(codec, masking, post_quantum=asked)
-    graph = "complete" if masking == "threshold" else graph
+    shape |= _hidden(codec, masking, correctness_bits, post_quantum=asked)
     honest = n - shape["corrupted"] - shape["dropouts"]
     if honest < _FEWEST_HONEST:
         msg = (
@@ -141,6 +145,8 @@ def plan(
             "lower the shares or take more clients"
         )
         raise PlanError(msg)
+    if masking == "threshold":
+        return _keyed(shape, correctness_bits)
     few = n <= _CONSORTIUM or (extras and server == "semi-honest")  # whose sparse graphs can carry no extra secrets
     if graph == "complete" or (graph == "auto" and few):
         return _complete(shape)
@@ -148,7 +154,7 @@ def plan(
         msg = f"against a malicious server a sparse graph needs security_bits of at least {LEAST_PRIVACY_BITS}"
         raise PlanError(msg)
     most = min((n - 1) // 2 if graph == "auto" else n - 2, _MOST_NEIGHBOURS)
-    sparse = _sparse(shape, security_bits + _log2(rounds), correctness_bits, most)
+    sparse = _sparse(shape, security_bits + log2(rounds), correctness_bits, most)
     if sparse is not None:
         return sparse
     if graph == "auto":
@@ -159,109 +165,6 @@ def plan(
         f"2^-{correctness_bits} (one round): use graph='complete' or lower the shares"
     )
     raise PlanError(msg)
-
-
-def explain(plan: Plan, *, rounds: int = 1) -> dict[str, str]:
-    """Say why a plan is what it is.
-
-    Args:
-        rounds: for how many rounds its odds are added up.
-    Returns: sentences by subject: graph, threshold, privacy, failure, cohort, modulus, keys, and extras and lattice if
-        there are any, key for "threshold"; for "ckks" and "plain" those that apply.
-    Raises:
-        PlanError: rounds is not an integer of at least 1.
-    """
-    _check_odds(1, rounds)
-    modulus = f"2^{plan.modulus_bits}: wide enough that no sum of {plan.clients} encoded vectors wraps"
-    if plan.masking == "plain":
-        return {"privacy": "none: the server sees every vector", "modulus": modulus}
-    if plan.masking == "ckks":
-        return {
-            "threshold": f"a sum of at least {plan.threshold} of {plan.clients} clients, which as many decrypt alike",
-            "privacy": "holds while no client tells the server the key that all of them share, and while the server "
-            "sends for decryption nothing but the sum: any one client and the server open every vector",
-            "failure": f"cannot happen while at most {plan.clients - plan.threshold} clients drop out; planned for "
-            f"{plan.dropouts}",
-            "modulus": modulus,
-        }
-    keys = "x25519: what is recorded today can be opened by whoever has a large quantum computer one day"
-    if plan.key_agreement != "x25519":
-        keys = "x25519 and ML-KEM-768 together: masks and shares recorded today stay secret while either holds"
-    shape = _explain_key(plan) if plan.masking == "threshold" else _explain_graph(plan, rounds)
-    why = shape | {
-        "cohort": f"{plan.corrupted} corrupted clients among these {plan.clients}: where the server picks who takes "
-        "part, it can pick its own; then plan with the size of the directory it picks from",
-        "modulus": modulus,
-        "keys": keys,
-    }
-    if plan.extras:
-        why["extras"] = (
-            f"{plan.extras} extra secrets of each client ride on its shares: with k dropouts number k of every "
-            f"survivor opens, with {plan.extras} none, and with more the round ends"
-        )
-    if plan.lattice is not None:
-        ring = plan.lattice
-        quantum = f"{ring.quantum_bits} bits" if ring.quantum_bits else "below 128 bits"
-        why["lattice"] = (
-            f"N = {ring.degree}, log2 q = {ring.log2_modulus:.1f}, {ring.digits} coordinates in a coefficient: "
-            f"{ring.classical_bits} bits of security by table, {quantum} against a quantum computer; upload "
-            f"{ring.expansion(plan.modulus_bits):.3f} × the packed vector; noise spoils a sum with odds of at most "
-            f"2^-{ring.failure_bits:.0f}"
-        )
-    return why
-
-
-def _explain_key(plan: Plan) -> dict[str, str]:
-    key, t = ThresholdParameters.of(plan), plan.threshold
-    return {
-        "key": f"N = {key.degree}, log2 q = {key.log2_modulus:.1f}, {key.digits} coordinates in a coefficient: "
-        f"{key.classical_bits} bits of security by table; upload {key.expansion(plan.modulus_bits):.3f} × the packed "
-        f"vector. All {plan.clients} clients set it up together; it serves {key.rounds} rounds",
-        "threshold": f"a sum is of at least {t} of {plan.clients} clients, of whom {t} decrypt it",
-        "privacy": f"holds while fewer than {t} clients side with the server (flooding is planned for "
-        f"{plan.corrupted}), if Ring-LWE is hard; the proof is a sketch, for clients corrupted beforehand",
-        "failure": f"too few uploads if more than {plan.clients - t} clients drop out, planned for {plan.dropouts}; "
-        "and if one of those who decrypt vanishes then, the round is lost",
-    }
-
-
-def _explain_graph(plan: Plan, rounds: int) -> dict[str, str]:
-    n, c, d, k, t = plan.clients, plan.corrupted, plan.dropouts, plan.degree, plan.threshold
-    if plan.is_complete:
-        reason, tolerated = f"more than 2n/3 = {2 * n / 3:.1f}", t - 1
-        if plan.server == "malicious":
-            reason += f", and than (n + c)/2 = {(n + c) / 2:.1f}, so that no two groups of clients who are told of "
-            reason += "different survivors can both open a secret"
-            tolerated = 2 * t - n - 1
-        return {
-            "graph": f"complete: each client shares a mask with all {k} others, so that no luck is involved",
-            "threshold": f"{t} of {n} shares rebuild a secret: {reason}",
-            "privacy": f"cannot fail while at most {tolerated} clients side with the server; planned for {c}",
-            "failure": f"cannot happen while at most {n - plan.least_survivors} clients drop out; planned for {d}",
-        }
-    odds = sparse_odds(n, c, d, k, t, malicious=plan.keys_draw_graph)
-    drawn, refuses, too_many = "drawn afresh every round", "the server refuses to open the sum", t
-    tries = ""
-    if plan.keys_draw_graph:
-        drawn, refuses = "drawn once the server has committed to all keys", "clients refuse to open the sum"
-        too_many = 2 * t - k - 1
-        tries = f", and it tries 2^{GRINDING_BITS} graphs"
-    return {
-        "graph": f"sparse: each client shares a mask with {k} of {n - 1} others, {drawn}",
-        "threshold": f"{t} of {k + 1} shares rebuild a secret: more than k/2 + 1 = {k // 2 + 1}, so that dropouts "
-        f"alone cannot tear the graph, and at most {too_many - 1} of a client's neighbours may be corrupted",
-        "privacy": f"fails with odds of at most {_odds(log2_sum(odds.captured, odds.torn), rounds)} if {c} clients "
-        f"side with the server{tries}; in one round {_odds(odds.captured)} that {too_many} of them are neighbours of "
-        f"one honest client, {_odds(odds.torn)} that the honest survivors' graph falls apart",
-        "failure": f"odds of at most {_odds(odds.lost, rounds)} if {d} clients drop out; of more {refuses}",
-    }
-
-
-def _odds(log2_odds: float, rounds: int = 1) -> str:
-    if log2_odds == -math.inf:
-        return "0"
-    one = f"2^{log2_odds:.1f}"
-    return one if rounds == 1 else f"2^{min(log2_odds + _log2(rounds), 0.0):.1f} over {rounds} rounds ({one} in one)"
 
 
 def _check_shares(dropout: float, corrupted: float) -> None:
@@ -292,23 +195,26 @@ def _check_choices(graph: str, masking: str, server: str, key_agreement: str) ->
             raise PlanError(msg)
 
 
-def _check_odds(fewest_bits: int, rounds: int) -> None:
-    if not fewest_bits >= 1:
-        msg = f"odds are given as at least 1 bit, got {fewest_bits}"
-        raise PlanError(msg)
-    if type(rounds) is not int or rounds < 1:
-        msg = f"rounds must be an integer of at least 1, got {rounds!r}"
-        raise PlanError(msg)
-
-
-def _hidden(codec: Codec, masking: str, *, post_quantum: bool | None) -> dict[str, Any]:
+def _hidden(codec: Codec, masking: str, correctness_bits: int, *, post_quantum: bool | None) -> dict[str, Any]:
     """Choose ring and packing; nothing where masks as long as the vector do as well."""
     optional = masking == "auto"
     if masking == "masking":
         return {}
     if masking == "threshold":
+        if post_quantum:
+            msg = (
+                "a threshold key is sealed under X25519 alone, in a ring chosen against classical attacks: against "
+                "quantum ones take masking='lattice' with post_quantum=True and key_agreement='x25519+ml-kem-768'"
+            )
+            raise PlanError(msg)
         return {"masking": "threshold", "signed_length": codec.signed_length}
-    chosen = partial(choose, length=codec.length, digit_bits=codec.modulus_bits, clients=codec.clients)
+    chosen = partial(
+        choose,
+        length=codec.length,
+        digit_bits=codec.modulus_bits,
+        clients=codec.clients,
+        correctness_bits=max(_NOISE_BITS, correctness_bits),
+    )
     try:
         ring = chosen(post_quantum=bool(post_quantum))
         if post_quantum is None:
@@ -343,6 +249,19 @@ def _complete(shape: dict[str, Any]) -> Plan:
     return Plan(**shape, threshold=t, degree=n - 1)
 
 
+def _keyed(shape: dict[str, Any], correctness_bits: int) -> Plan:
+    made = _complete(shape)
+    reached = ThresholdParameters.of(made).lost_bits
+    if reached < correctness_bits:
+        msg = (
+            f"noise loses a threshold sum of {made.clients} clients with odds of 2^-{reached:.1f}, more than the "
+            f"2^-{correctness_bits} asked for: ask for correctness_bits of at most {math.floor(reached)}, sum fewer "
+            "clients, or take masking='lattice'"
+        )
+        raise PlanError(msg)
+    return made
+
+
 def _sparse(shape: dict[str, Any], security_bits: float, correctness_bits: int, most: int) -> Plan | None:
     """Find the smallest degree up to `most` that works, and for it the largest threshold that rarely fails."""
     n, c, d, malicious = shape["clients"], shape["corrupted"], shape["dropouts"], shape["server"] == "malicious"
@@ -360,10 +279,6 @@ def _sparse(shape: dict[str, Any], security_bits: float, correctness_bits: int, 
                 failure_bits=_bits(odds.lost),
             )
     return None
-
-
-def _log2(value: int) -> float:
-    return math.log2(value) if value > 0 else -math.inf
 
 
 def _bits(log2_odds: float) -> float | None:

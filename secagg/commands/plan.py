@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,8 @@ import typer
 from secagg.cli import GraphChoice, KeyAgreement, KeyAgreementChoice, Masking, MaskingChoice, ServerChoice, fail
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from secagg.params import Plan
     from secagg.planned_cost import PlanCost
 
@@ -33,7 +36,17 @@ def plan_command(
         typer.Option(help="Identities that the server picks the clients from: all its corrupted ones may be picked."),
     ] = None,
     key_agreement: KeyAgreement = KeyAgreementChoice.x25519,
-    rounds: Annotated[int, typer.Option(help="Rounds over which privacy must hold.")] = 1,
+    post_quantum: Annotated[  # noqa: FBT002 -- flags of a command line are booleans with a default
+        bool,
+        typer.Option(
+            "--post-quantum",
+            help="Lattice masks with 128 bits of security by table against quantum attacks too; taken unasked with "
+            "hybrid keys, and where it costs at most 1 % of the upload. A threshold key has no such form.",
+        ),
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds over which privacy must hold; says how many threshold keys they take.")
+    ] = 1,
     security_bits: Annotated[int, typer.Option(help="Privacy may fail with odds of 2^-BITS over all rounds.")] = 40,
     correctness_bits: Annotated[int, typer.Option(help="A round may fail with odds of 2^-BITS.")] = 20,
     as_json: Annotated[  # noqa: FBT002 -- flags of a command line are booleans with a default
@@ -63,22 +76,26 @@ def plan_command(
 
     try:
         codec = Encoding(dimension=dimension, clip=clip, bits=bits, clients=clients, max_weight=max_weight)
-        plan = make_plan(
+        planned = partial(
+            make_plan,
             codec,
             dropout=dropout,
             corrupted=corrupted,
             graph=graph.value,
             server=server.value,
-            masking=masking.value,
             directory=directory,
             key_agreement=key_agreement.value,
+            post_quantum=post_quantum or None,
             security_bits=security_bits,
             correctness_bits=correctness_bits,
             rounds=rounds,
         )
+        plan = planned(masking=masking.value)
     except ValueError as error:  # EncodingError and PlanError are
         fail("plan", error, code=2)
     why, cost = explain(plan, rounds=rounds), cost_of(plan, dimension=dimension)
+    if masking is MaskingChoice.auto:
+        why = {"masking": _why_auto(plan, planned)} | why
     if as_json:
         import msgspec  # noqa: PLC0415
 
@@ -86,6 +103,23 @@ def plan_command(
         typer.echo(msgspec.json.encode(answer).decode())
     else:
         _print_plan(plan, why, cost, dimension)
+
+
+def _why_auto(plan: Plan, planned: Callable[..., Plan]) -> str:
+    """Say what "auto" took, and why."""
+    from secagg.errors import PlanError  # noqa: PLC0415
+
+    if plan.lattice is not None:
+        return "lattice: the vector is longer than 16 of the secrets that are summed under masks instead"
+    try:
+        ring = planned(masking="lattice").lattice
+    except PlanError as error:
+        return f"masks as long as the vector, since no lattice fits: {error}"
+    assert ring is not None  # noqa: S101 -- what was planned
+    return (
+        f"masks as long as the vector, {plan.length} coordinates: lattice masks save work only where that is more than "
+        f"16 of their secrets of {ring.degree}"
+    )
 
 
 def _print_plan(plan: Plan, why: dict[str, str], cost: PlanCost, dimension: int) -> None:

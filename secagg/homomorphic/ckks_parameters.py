@@ -17,7 +17,7 @@ the noise.
 
 Security. One polynomial ring of degree 4096, ternary secret; SEAL's 128-bit table (HomomorphicEncryption.org standard,
 2018) allows 109 bits of modulus there, and TenSEAL's context has at most 60 + 49. No key-switching keys are published,
-so that only q, of at most 60 bits, is ever seen: more than 128 bits.
+so that only q, of at most 60 bits, is ever seen: 192 bits or more by the same table, against quantum attacks too.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ _FAILURE_BITS = 128
 _LOG2_DIGITS = 40
 """log2 of the most digits of a round: MAX_LENGTH coordinates of at most MAX_BITS digits."""
 _PRIME_BITS = (20, 60)
+_TABLE = ((256, 58, 54), (192, 75, 70), (128, 109, 101))
+"""Bits of security, and the largest log2 q against classical and against quantum attacks: ternary secret, N = 4096."""
 _SPECIAL_BITS = 49
 _CONTEXT_MOST_BYTES = 128
 
@@ -120,6 +122,21 @@ class CkksParameters:
             ("special_bits", _SPECIAL_BITS - (chosen[1] == _SPECIAL_BITS)),
         ):
             object.__setattr__(self, name, value)
+
+    @property
+    def classical_bits(self) -> int:
+        """Security of the modulus against classical attacks, by table."""
+        return next(bits for bits, most, _ in _TABLE if self.prime_bits <= most)
+
+    @property
+    def quantum_bits(self) -> int:
+        """Security of the modulus against quantum attacks, by table."""
+        return next(bits for bits, _, most in _TABLE if self.prime_bits <= most)
+
+    @property
+    def failure_bits(self) -> int:
+        """-log2 of a bound on the odds that rounding fails anywhere in a round."""
+        return _FAILURE_BITS
 
     @staticmethod
     def of(plan: Plan) -> CkksParameters:

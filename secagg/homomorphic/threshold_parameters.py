@@ -307,13 +307,21 @@ class ThresholdParameters:
     @property
     def failure_bits(self) -> float:
         """-log2 of a bound on the odds that an honest sum is wrong anywhere; negative where nothing is said."""
-        return (self.delta * 15 / 32) ** 2 / (2 * self._variance * math.log(2)) - 1 - math.log2(self._coefficients)
+        return self._bits_beyond(self.delta * 15 / 32)
+
+    @property
+    def lost_bits(self) -> float:
+        """-log2 of a bound on the odds that an honest sum is taken for a lie (`noise_steps`), or is wrong."""
+        return self._bits_beyond((self.noise_steps + 0.5) * self.delta / 16)
 
     @property
     def noise_steps(self) -> int:
         """The most steps of Δ/16, rounded, that noise comes to, but for odds of 2^-correctness_bits."""
         nats = math.log(2) * (self.correctness_bits + 1) + math.log(self._coefficients)
         return math.ceil(16 * math.sqrt(2 * self._variance * nats) / self.delta - 0.5)
+
+    def _bits_beyond(self, noise: float) -> float:
+        return noise**2 / (2 * self._variance * math.log(2)) - 1 - math.log2(self._coefficients)
 
     @property
     def _variance(self) -> float:

@@ -108,6 +108,8 @@ class Subject:
         make: fresh parties, given every client's vector.
         refusal: what its parties raise to refuse a message.
         too_few: what they raise where too few remain.
+        finishers: given fresh parties and whose vectors are in the sum, who has to answer every later step; None:
+            nobody in particular.
     """
 
     clients: int
@@ -119,6 +121,7 @@ class Subject:
     make: Callable[[Inputs], Parties]
     refusal: tuple[type[Exception], ...] = (SecAggError, TypeError)
     too_few: tuple[type[Exception], ...] = (ThresholdError,)
+    finishers: Callable[[Parties, set[int]], set[int]] | None = None
 
 
 def check_laws(subject: Subject, *, examples: int = 50) -> None:
@@ -237,6 +240,9 @@ def _sums_exactly(subject: Subject, inputs: Inputs, last: Mapping[int, int]) -> 
     case = f"clients answering {dict(last)} of {subject.steps} requests"
     reach = [{i for i, count in last.items() if count > step} for step in range(subject.steps)]
     enough = all(len(members) >= subject.threshold for members in reach)
+    if enough and subject.finishers is not None:
+        needed = subject.finishers(parties, reach[subject.sums_after])
+        enough = all(needed <= members for members in reach[subject.sums_after :])
     try:
         for step in range(subject.steps):
             for i, request in parties.server.close_round().items():
@@ -252,7 +258,7 @@ def _sums_exactly(subject: Subject, inputs: Inputs, last: Mapping[int, int]) -> 
         msg = f"{case}: {error!r}"
         raise LawError(msg) from error
     if not enough:
-        msg = f"{case}: a sum came out although fewer than {subject.threshold} remain"
+        msg = f"{case}: a sum came out although fewer than {subject.threshold} remain, or not all that it needs"
         raise LawError(msg)
     _compare(subject, inputs, reach[subject.sums_after], parties.server, case)
 

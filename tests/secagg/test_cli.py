@@ -3,11 +3,14 @@
 import json
 import sys
 from importlib.metadata import EntryPoint
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from secagg import cli
+from secagg.params import Masking
+from secagg.server_view import server_sees
 
 runner = CliRunner()
 
@@ -54,6 +57,18 @@ def test_every_masking_sums_exactly_and_says_if_a_key_was_made_before(masking: s
     assert code == 0, err
     assert "sum over 6 survivors: exact" in out
     assert ("the key was made before" in out) == (masking != "lattice")
+
+
+@pytest.mark.parametrize("masking", get_args(Masking))
+def test_whoever_chooses_a_masking_is_told_what_the_server_sees(masking: Masking) -> None:
+    code, out, err = run("sum", "-n", "4", "-d", "10", "--masking", masking, "--corrupted", "0")
+    assert code == 0, err
+    assert f"the server sees {server_sees(masking)}\n" in out
+    assert ("any client that gives it the key" in out) == (masking == "ckks")
+    assert ("every vector, in clear" in out) == (masking == "plain")
+    _, out, _ = run("sum", "--help")
+    assert f" {masking}: " in " ".join(out.replace("│", " ").split())
+    assert "every vector if any one client gives it the key" in " ".join(out.replace("│", " ").split())
 
 
 def test_ckks_is_not_summed_before_somebody_says_that_nobody_is_corrupted() -> None:

@@ -39,8 +39,8 @@ def plan_on(degree: int, count: int, digits: int, digit_bits: int, length: int) 
     bits = digit_bits - 2 if digit_bits > 2 else digit_bits
     ring = {"length": length, "clients": 3, "digit_bits": digit_bits, "degree": degree, "digits": digits}
     lattice = LatticeParameters(primes=ring_primes(degree, count), **ring)
-    shape = {"clients": 3, "length": length, "modulus_bits": bits, "threshold": 3, "degree": 2}
-    return Plan(masking="lattice", lattice=lattice, **shape)
+    plain = Plan(clients=3, length=length, modulus_bits=bits, threshold=3, degree=2)
+    return replace(plain, masking="lattice", lattice=lattice)
 
 
 def uniform(ring: Ring, blocks: int, seed: int) -> NDArray[np.uint32]:

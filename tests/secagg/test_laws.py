@@ -23,6 +23,11 @@ COMPLETE = Plan(clients=4, length=3, modulus_bits=12, threshold=3, degree=3)
 MALICIOUS = Plan(clients=4, length=3, modulus_bits=64, threshold=3, degree=3, server="malicious", corrupted=1)
 PLAIN = Plan(clients=3, length=5, modulus_bits=9, threshold=1, degree=2, masking="plain")
 LATTICE = replace(COMPLETE, masking="lattice", lattice=choose(length=3, digit_bits=14, clients=4))
+LATTICE_MALICIOUS = replace(
+    Plan(clients=3, length=3, modulus_bits=12, threshold=3, degree=2, server="malicious", corrupted=1),
+    masking="lattice",
+    lattice=choose(length=3, digit_bits=14, clients=3),
+)
 EXTRAS = replace(MALICIOUS, extras=1)
 SPARSE = Plan(clients=6, length=2, modulus_bits=33, threshold=4, degree=4, dropouts=0)
 
@@ -51,7 +56,9 @@ def subject(plan: Plan, client: type[Client] = Client, server: type[Server] = Se
 
 
 @pytest.mark.parametrize(
-    "plan", [COMPLETE, MALICIOUS, LATTICE, PLAIN], ids=["complete", "malicious", "lattice", "plain"]
+    "plan",
+    [COMPLETE, MALICIOUS, LATTICE, LATTICE_MALICIOUS, PLAIN],
+    ids=["complete", "malicious", "lattice", "lattice, malicious", "plain"],
 )
 def test_our_sessions_obey_every_law(plan: Plan) -> None:
     check_laws(subject(plan), examples=15)

@@ -1,6 +1,7 @@
 """`secagg plan` on the command line."""
 
 import json
+from math import log2
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 import secagg
 from secagg import cli
+from secagg.homomorphic.threshold_parameters import ThresholdParameters
 from secagg.planned_cost import cost_of
 
 runner = CliRunner()
@@ -73,6 +75,62 @@ def test_a_threshold_key_is_explained_without_masks_that_it_does_not_have() -> N
     assert "shares a mask" not in out
 
 
+def test_a_threshold_key_says_what_its_plan_proves_and_how_many_keys_the_rounds_take() -> None:
+    arguments = ("-n", "100", "-d", "1000000", "--masking", "threshold", "--json")
+    code, out, err = run(*arguments, "--rounds", "5000")
+    assert code == 0, err
+    why = json.loads(out)["why"]
+    key = ThresholdParameters.of(
+        secagg.plan(secagg.Encoding(dimension=1_000_000, clip=1.0, bits=16, clients=100), masking="threshold")
+    )
+    assert "128 bits of security by table against classical attacks, below 128 bits against quantum ones" in why["key"]
+    assert f"it serves {key.rounds} rounds, so that 5000 rounds take {-(-5000 // key.rounds)} keys" in why["key"]
+    assert f"at most B = {key.error_bound}, but for odds of 2^-128 a round" in why["noise"]
+    assert "flood them with 2^40 times B while at most the 10 clients planned for" in why["noise"]
+    assert f"statistical distance of 2^-{key.refresh_bits:.1f} of" in why["noise"]
+    assert key.refresh_bits >= 30
+    for bits in (key.lost_bits, key.failure_bits):
+        assert f"2^-{bits - log2(5000):.1f} over 5000 rounds (2^-{bits:.1f} in one)" in why["failure"]
+    _, out, _ = run(*arguments)
+    assert "take" not in json.loads(out)["why"]["key"]
+
+
+def test_ckks_says_its_ring_its_security_its_price_and_whom_it_does_not_hold_against() -> None:
+    code, out, err = run("-n", "6", "-d", "1000", "--masking", "ckks", "--corrupted", "0", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert "CKKS, N = 4096, log2 q = 31.0" in answer["why"]["key"]
+    assert "256 bits of security by table against classical attacks, 256 bits against quantum" in answer["why"]["key"]
+    upload = next(step["bytes_up"] for step in answer["cost"]["steps"] if step["step"] == "upload")
+    packed = -(-1001 * answer["plan"]["modulus_bits"] // 8)
+    told = float(answer["why"]["key"].split("upload ")[1].split(" ×")[0])
+    assert told == pytest.approx(upload / packed, abs=0.02)
+    assert "any one client and the server open every vector" in answer["why"]["privacy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-n", "20", "-d", "1000"], "1001 coordinates: lattice masks save work only where that is more than 16 of"),
+        (["-n", "20", "-d", "200000"], "lattice: the vector is longer than 16 of the secrets"),
+        (["-n", "20", "-d", "200000", "--correctness-bits", "129"], "no lattice fits: "),
+    ],
+)
+def test_auto_says_what_it_took_and_why(arguments: list[str], says: str) -> None:
+    code, out, err = run(*arguments, "--masking", "auto", "--json")
+    assert code == 0, err
+    assert says in json.loads(out)["why"]["masking"]
+
+
+def test_post_quantum_takes_another_ring() -> None:
+    rings = []
+    for flag in ([], ["--post-quantum"]):
+        code, out, err = run("-n", "100", "-d", "100000", "--bits", "25", "--masking", "lattice", "--json", *flag)
+        assert code == 0, err
+        rings.append("128 bits against quantum ones" in json.loads(out)["why"]["lattice"].replace("below 128", "<"))
+    assert rings == [False, True]
+
+
 def test_json_has_the_plan_why_and_what_it_costs() -> None:
     code, out, _ = run("-n", "200", "-d", "500", "--rounds", "7", "--json")
     assert code == 0
@@ -105,6 +163,8 @@ def test_json_has_the_plan_why_and_what_it_costs() -> None:
         (["--security-bits", "0"], "at least 1 bit"),
         (["-n", "5", "--graph", "sparse"], "no sparse graph"),
         (["-n", "5", "--server", "malicious", "--graph", "sparse"], "no sparse graph"),
+        (["--masking", "threshold", "--post-quantum"], "take masking='lattice' with post_quantum=True"),
+        (["--masking", "threshold", "-n", "100", "-d", "999999", "--correctness-bits", "600"], "at most"),
         (["--server", "malicious", "--directory", "3"], "directory holds at least the 20 clients"),
         (["--server", "malicious", "--corrupted", "0.6", "--dropout", "0.2"], "threshold of 17 against a malicious"),
     ],

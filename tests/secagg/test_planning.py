@@ -13,6 +13,7 @@ from scipy.stats import hypergeom
 
 import secagg
 from secagg import Counts, Encoding, Plan, PlanError, Setup, odds, planning
+from secagg.homomorphic.threshold_parameters import ThresholdParameters
 from secagg.primitives.graph import Graph
 
 
@@ -370,3 +371,41 @@ def test_complete_plans_explain_how_many_they_withstand() -> None:
     assert "(n + c)/2 = 22.5" in why["threshold"]
     assert "at most 15 clients side with the server; planned for 15" in why["privacy"]
     assert planning.explain(secagg.plan(codec(4), masking="plain"))["privacy"] == "none: the server sees every vector"
+
+
+@pytest.mark.parametrize(("asked", "gets"), [(20, 40), (60, 60)])
+def test_noise_of_lattice_masks_is_planned_for_the_correctness_asked_and_never_for_less_than_40_bits(
+    asked: int, gets: int
+) -> None:
+    wide = secagg.Counts(dimension=100_000, maximum=(1 << 22) - 1, clients=1_000)
+    plan = secagg.plan(wide, masking="lattice", correctness_bits=asked)
+    assert plan.lattice is not None
+    assert plan.lattice.correctness_bits == gets
+    assert plan.lattice.failure_bits >= gets
+
+
+def test_a_threshold_sum_that_noise_loses_too_often_is_not_planned() -> None:
+    wide = secagg.Counts(dimension=1_000_000, maximum=(1 << 25) - 1, clients=100)
+    key = ThresholdParameters.of(secagg.plan(wide, masking="threshold"))
+    most = int(key.lost_bits)
+    assert 40 <= key.lost_bits <= key.failure_bits
+    assert secagg.plan(wide, masking="threshold", correctness_bits=most).masking == "threshold"
+    with pytest.raises(PlanError, match=f"correctness_bits of at most {most}"):
+        secagg.plan(wide, masking="threshold", correctness_bits=most + 1)
+
+
+def test_a_threshold_key_is_not_planned_against_quantum_attacks() -> None:
+    with pytest.raises(PlanError, match="take masking='lattice' with post_quantum=True"):
+        secagg.plan(codec(6), masking="threshold", post_quantum=True)
+
+
+def test_a_threshold_sum_says_how_many_clients_it_withstands() -> None:
+    why = planning.explain(secagg.plan(codec(20), masking="threshold"))
+    assert "at most 12 clients, fixed before the set-up" in why["privacy"]  # t - 2
+    why = planning.explain(secagg.plan(codec(20), masking="threshold", server="malicious"))
+    assert "at most 7 clients, fixed before the set-up" in why["privacy"]  # 2t > n + c
+
+
+def test_lattice_masks_withstand_all_but_two_of_the_fewest_in_a_sum() -> None:
+    why = planning.explain(secagg.plan(codec(20), masking="lattice"))
+    assert "at most 12 clients side with the server" in why["privacy"]
