@@ -140,7 +140,7 @@ THRESHOLD_PUBLIC: Final = _label("threshold-public")
 """Key of the public ring elements of a round."""
 
 THRESHOLD_UPLOAD: Final = _label("threshold-upload")
-"""What names the randomness of an upload in the record of rounds."""
+"""Hash of an upload, in the record of rounds."""
 
 THRESHOLD_ERRORS: Final = _label("threshold-errors")
 """Stream of an upload's errors."""

@@ -34,8 +34,8 @@ class ClientStep(NamedTuple):
     """In a state: the message awaited, the protocol round it opens, and the step that answers it.
 
     `again`, if there is one, takes the answer given before besides, and gives that one: for a step that draws what it
-    cannot draw again. `told`, if there is one, names the clients whose sum a message asks for, or gives None if it does
-    not say; a policy decides on them after the step, before its answer leaves.
+    cannot draw again, or may not repeat. `told`, if there is one, names the clients whose sum a message asks for, or
+    gives None if it does not say; a policy decides on them after the step, before its answer leaves.
     """
 
     awaits: type[Message]
@@ -110,7 +110,9 @@ _SERVER_END = {
     ),
 }
 _THRESHOLD_UPLOAD = {
-    threshold_rounds.ThresholdClientState0: ClientStep(Invitation, "upload", threshold_rounds.client_upload)
+    threshold_rounds.ThresholdClientState0: ClientStep(
+        Invitation, "upload", threshold_rounds.client_upload, again=threshold_rounds.client_upload_again
+    )
 }
 _THRESHOLD_DECRYPT = {
     threshold_server.ThresholdServerState3: ServerStep(

@@ -56,12 +56,20 @@ def propose(
         secagg threshold answer heart.agreement 01-Bern.message --out bern.3 ...
         secagg threshold relay heart.agreement *.1 *.2 *.3 --out done ...
     """
-    from secagg.homomorphic.threshold_files import Agreement, naming, plan_of, write_new  # noqa: PLC0415
+    from secagg.homomorphic.threshold_files import (  # noqa: PLC0415
+        AGREEMENT_MOST_BYTES,
+        Agreement,
+        naming,
+        plan_of,
+        read,
+        write_new,
+    )
     from secagg.identity import Roster  # noqa: PLC0415
 
     with reporting("threshold propose"):
+        printed = read(plan, AGREEMENT_MOST_BYTES)
         with naming(plan):
-            chosen = plan_of(plan.read_bytes())
+            chosen = plan_of(printed)
         made = Agreement.propose(chosen, Roster.load(roster), assume_honest_server=assume_honest_server)
         write_new(out, made.to_bytes())
     _print_agreement(made)
@@ -95,13 +103,13 @@ def answer(
     your data away. Interrupted? Run the same command again: the same message gets the same answer.
     """
     from secagg.homomorphic.threshold import ThresholdKey  # noqa: PLC0415
-    from secagg.homomorphic.threshold_files import Agreement, write_new  # noqa: PLC0415
+    from secagg.homomorphic.threshold_files import MESSAGE_MOST_BYTES, Agreement, read, write_new  # noqa: PLC0415
     from secagg.homomorphic.threshold_files import answer as make_answer  # noqa: PLC0415
     from secagg.identity import Identity, Roster  # noqa: PLC0415
 
     with reporting("threshold answer"):
         setup = Agreement.load(agreement).setup(Roster.load(roster), assume_honest_server=assume_honest_server)
-        received = None if message is None else message.read_bytes()
+        received = None if message is None else read(message, MESSAGE_MOST_BYTES)
         made = make_answer(setup, Identity.load(identity), key, received)
         write_new(out, made)
         finished = ThresholdKey.load(key).context if key.exists() else None
@@ -131,13 +139,19 @@ def relay(
     After the third round OUT holds one file, threshold.context: the public side of the key, for the server of the sums.
     """
     from secagg.homomorphic.threshold import ThresholdContext  # noqa: PLC0415
-    from secagg.homomorphic.threshold_files import Agreement, file_name, write_new_folder  # noqa: PLC0415
+    from secagg.homomorphic.threshold_files import (  # noqa: PLC0415
+        MESSAGE_MOST_BYTES,
+        Agreement,
+        file_name,
+        read,
+        write_new_folder,
+    )
     from secagg.homomorphic.threshold_files import relay as pass_on  # noqa: PLC0415
     from secagg.identity import Roster  # noqa: PLC0415
 
     with reporting("threshold relay"):
         setup = Agreement.load(agreement).setup(Roster.load(roster), assume_honest_server=assume_honest_server)
-        made = pass_on(setup, {path: path.read_bytes() for path in answers})
+        made = pass_on(setup, {path: read(path, MESSAGE_MOST_BYTES) for path in answers})
         if isinstance(made, ThresholdContext):
             write_new_folder(out, {"threshold.context": made.to_bytes()})
         else:
@@ -161,13 +175,14 @@ def show(
     All sites and the server hold parts of one key if, and only if, they see the same fingerprint.
     """
     from secagg.homomorphic.threshold import CONTEXT_MOST_BYTES, ThresholdContext, ThresholdKey  # noqa: PLC0415
-    from secagg.homomorphic.threshold_files import Agreement, naming  # noqa: PLC0415
+    from secagg.homomorphic.threshold_files import AGREEMENT_MOST_BYTES, Agreement, naming  # noqa: PLC0415
 
     with reporting("threshold show"), naming(file):
         with file.open("rb") as opened:
             head = opened.read(CONTEXT_MOST_BYTES + 1)
+            rest = opened.read(AGREEMENT_MOST_BYTES) if head.startswith(b"{") else b""
         if head.startswith(b"{"):
-            _print_agreement(Agreement.from_bytes(file.read_bytes()))
+            _print_agreement(Agreement.from_bytes(head + rest))
         elif len(head) <= CONTEXT_MOST_BYTES:
             _print_context(ThresholdContext.from_bytes(head))
         else:

@@ -246,9 +246,8 @@ class ThresholdKey:
 
         Args:
             words: (length,) unsigned, in [0, 2^modulus_bits); used up.
-            random: 32 fresh bytes. The same ones in the same round are taken for the same upload, asked for again after
-                a crash: never give them with another vector once an upload was sent, which would show the difference.
-        Returns: `parameters.upload_bytes` bytes.
+            random: 32 fresh bytes; after a crash the same ones, with the same vector, give the very same upload again.
+        Returns: `parameters.upload_bytes` bytes. What is recorded is their hash: any others are refused in this round.
         Raises:
             PlanError: the key is not for this round.
             EncodingError: a coordinate beyond a client's part of a sum that may not wrap.
@@ -257,9 +256,12 @@ class ThresholdKey:
         made = self.context.parameters
         self.context.require(setup)
         factor = sums.ring_of(made).factor(sums.unpack_share(made, self._secret))
-        noise = derive_key(random, tags.THRESHOLD_ERRORS, setup.digest)
-        upload = sums.encrypt(made, self.context.public(setup), factor, noise, words)
-        self._record.begin("upload", setup.round, derive_key(random, tags.THRESHOLD_UPLOAD, setup.digest))
+        public = self.context.public(setup)
+        noise = derive_key(random, tags.THRESHOLD_ERRORS, public)  # no two errors equal under different a_b
+        upload = sums.encrypt(made, public, factor, noise, words)
+        digest = hashlib.sha256(tags.THRESHOLD_UPLOAD)
+        digest.update(upload)
+        self._record.begin("upload", setup.round, digest.digest())
         return upload
 
     def decrypt(self, setup: Setup, survivors: Sequence[int]) -> memoryview:
@@ -305,7 +307,9 @@ class ThresholdKey:
 
         Raises:
             FileExistsError: there is another file already; the very same key is left as it is.
-            LocalProtocolError: this key has a file of another name, or was used before it was given this one again.
+            LocalProtocolError: this key has a file of another name, or was used before it was given this one again; or
+                the record that it had is gone, or older.
+            DecodeError: the record there is damaged.
             OSError: it cannot be written.
         """
         path = path.absolute()

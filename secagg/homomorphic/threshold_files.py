@@ -31,7 +31,7 @@ import msgspec
 
 from secagg.errors import DecodeError, PlanError, SecAggError, ThresholdError
 from secagg.homomorphic.threshold import ThresholdContext
-from secagg.homomorphic.threshold_parameters import ThresholdParameters
+from secagg.homomorphic.threshold_parameters import MOST_CLIENTS, ThresholdParameters
 from secagg.journal import Journal
 from secagg.params import DIGEST_BYTES, Plan
 from secagg.private_files import create, sync_directory
@@ -50,7 +50,24 @@ if TYPE_CHECKING:
     from secagg.params import ClientId, Directory
     from secagg.transitions import ServerStep
 
-__all__ = ["Agreement", "answer", "file_name", "naming", "plan_of", "relay", "write_new", "write_new_folder"]
+__all__ = [
+    "AGREEMENT_MOST_BYTES",
+    "MESSAGE_MOST_BYTES",
+    "Agreement",
+    "answer",
+    "file_name",
+    "naming",
+    "plan_of",
+    "read",
+    "relay",
+    "write_new",
+    "write_new_folder",
+]
+
+AGREEMENT_MOST_BYTES = 1 << 20
+"""Of an agreement, and of what `secagg plan --json` prints: a few kilobytes."""
+MESSAGE_MOST_BYTES = MOST_CLIENTS * (8192 * 27 + (1 << 13))
+"""Of a message of the set-up: of every client a share, and, for every client, a hash."""
 
 SETUP_SUFFIX = ".setup"
 """Of the journal of a site's part in a set-up, beside its key."""
@@ -158,6 +175,7 @@ class Agreement(msgspec.Struct, frozen=True, eq=False, tag_field="format", tag="
     @classmethod
     def from_bytes(cls, data: bytes) -> Agreement:
         """Read and check; DecodeError if it is not the canonical text of an agreement."""
+        _require_short(data, AGREEMENT_MOST_BYTES, "an agreement on a threshold key")
         try:
             agreement = msgspec.json.decode(data, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
@@ -171,8 +189,9 @@ class Agreement(msgspec.Struct, frozen=True, eq=False, tag_field="format", tag="
     @classmethod
     def load(cls, path: Path) -> Agreement:
         """Read a file; DecodeError or OSError names it."""
+        data = read(path, AGREEMENT_MOST_BYTES)
         with naming(path):
-            return cls.from_bytes(path.read_bytes())
+            return cls.from_bytes(data)
 
 
 def plan_of(data: bytes) -> Plan:
@@ -181,6 +200,7 @@ def plan_of(data: bytes) -> Plan:
     Raises:
         DecodeError: nothing of the kind, or no plan that can work; says why.
     """
+    _require_short(data, AGREEMENT_MOST_BYTES, "what `secagg plan --json` prints")
     try:
         return msgspec.json.decode(data, type=_Printed).plan
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
@@ -267,6 +287,20 @@ def file_name(setup: Setup, client: ClientId) -> str:
     return f"{setup.position(client):02}-{plain}.message"
 
 
+def read(path: Path, most: int) -> bytes:
+    """Read a file of at most so many bytes.
+
+    Raises:
+        DecodeError: it is longer, and no file of a threshold key's set-up.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    with naming(path):
+        _require_short(data, most, "a file of the set-up of a threshold key")
+    return data
+
+
 def write_new(path: Path, data: bytes) -> None:
     """Write a new file, whole or not at all; one that holds the very same bytes is left.
 
@@ -277,7 +311,7 @@ def write_new(path: Path, data: bytes) -> None:
     try:
         create(path, data, mode=0o600)
     except FileExistsError:
-        if not path.is_file() or path.read_bytes() != data:
+        if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
             raise
 
 
@@ -320,6 +354,12 @@ def _sender(setup: Setup, steps: list[ServerStep], data: bytes) -> tuple[int, Cl
                 return place, setup.roster[position]
     msg = "not the answer of a site in the set-up of a threshold key"
     raise DecodeError(msg)
+
+
+def _require_short(data: bytes, most: int, what: str) -> None:
+    if len(data) > most:
+        msg = f"longer than {what} can be, {most:,} bytes: is it the right file?"
+        raise DecodeError(msg)
 
 
 def _require_free(path: Path) -> None:

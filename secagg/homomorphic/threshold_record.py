@@ -2,7 +2,10 @@
 
 Whatever is begun is on disk before `begin` returns, hence before anything is sent. The record is a file of its own
 beside the key, `NAME.rounds`, so that a key put back from a backup does not take it back; without it the key is
-refused. Copy neither: two copies remember two things. A key that was never saved exists once, so that memory will do.
+refused. Copy neither: two copies remember two things. A key that was never saved exists once, so that memory will do;
+a key in memory that was saved refuses a file older than what it saw.
+
+    record: MessagePack [owner, {purpose: (round, 32 bytes)}] | SHA-256 of a label and that; below 1 kB
 
 Safe to share between threads and processes: a file is locked, and read again, for every change.
 """
@@ -57,7 +60,8 @@ class Record:
             number: of the round.
             what: 32 bytes that name it.
         Raises:
-            LocalProtocolError: a higher round was begun, or something else in this one; or the record is gone.
+            LocalProtocolError: a higher round was begun, or something else in this one; or the record is gone, or older
+                than this object saw it.
             DecodeError: the record is damaged or another key's.
             OSError: it cannot be read or written, or others than its owner have access to it.
         """
@@ -66,10 +70,11 @@ class Record:
                 self._highest = _followed(self._highest, purpose, number, what)
                 return
             with self._opened(self._path, purpose) as file:
-                before = self._parsed(file.read(_MOST_BYTES + 1) or b"")
+                before = self._read(file, purpose)
                 after = _followed(before, purpose, number, what)
                 if after != before:
                     replaced(self._path, self._written(after)).close()
+            self._highest = after
 
     @property
     def last_round(self) -> int | None:
@@ -79,11 +84,10 @@ class Record:
             LocalProtocolError, DecodeError, OSError: as for `begin`.
         """
         with self._lock:
-            highest = self._highest
             if self._path is not None:
                 with self._opened(self._path, "show") as file:
-                    highest = self._parsed(file.read(_MOST_BYTES + 1) or b"")
-            return max((number for number, _ in highest.values()), default=None)
+                    self._highest = self._read(file, "show")
+            return max((number for number, _ in self._highest.values()), default=None)
 
     @staticmethod
     def _opened(path: Path, purpose: str) -> FileIO:
@@ -99,45 +103,69 @@ class Record:
         Args:
             found: whether the key is there already, and its record with it; if not, the file is written anew.
         Raises:
-            LocalProtocolError: it goes on elsewhere already, or what was begun is not in the file that was found; or
-                the key is gone, and the file says that it was used.
-            OSError: it cannot be written.
+            LocalProtocolError: it goes on elsewhere already, or what was begun is not in the file that was found; the
+                key is gone, and the file says that it was used; or it went on in this file, which is gone, or older.
+            DecodeError: the file is damaged; or it went on in this file, which is another key's.
+            OSError: it cannot be read or written.
         """
-        if self._path not in {None, path} or (found and self._highest):
-            text = "this key is in use elsewhere, and a second file would not know what it was used for"
-            raise LocalProtocolError(text, round="save")
-        following = Record(self._owner, path)
-        if not found:
-            with locked(path, wait=False) as file:
-                if following._left(file) not in ({}, self._highest):
-                    text = f"{path} says that this key was used, and the key was gone: set up a new key"
-                    raise LocalProtocolError(text, round="save")
-                replaced(path, self._written(self._highest)).close()
-        return following
+        with self._lock:
+            if self._path == path:
+                with self._opened(path, "save") as file:
+                    self._highest = self._read(file, "save")
+                if self._highest and not found:
+                    raise self._used()
+                return self
+            if self._path is not None or (found and self._highest):
+                text = "this key is in use elsewhere, and a second file would not know what it was used for"
+                raise LocalProtocolError(text, round="save")
+            following = Record(self._owner, path)
+            if not found:
+                with locked(path, wait=False) as file:
+                    following._require_free(file, self._highest)
+                    replaced(path, self._written(self._highest)).close()
+                following._highest = self._highest
+            return following
 
-    def _left(self, file: FileIO) -> Highest:
-        """Read what a file of this name says of this key: nothing, if it is new or another key's."""
-        try:
-            return self._parsed(file.read(_MOST_BYTES + 1) or b"")
-        except DecodeError:
-            return {}
+    def _require_free(self, file: FileIO, known: Highest) -> None:
+        """Refuse a file that says more of this key than is known, or what nobody can tell."""
+        data = file.read(_MOST_BYTES + 1)
+        if not data:  # new, or left by a crash before anything was written
+            return
+        owner, left = self._unpacked(data)
+        if owner == self._owner and left not in ({}, known):
+            raise self._used()
+
+    def _read(self, file: FileIO, purpose: str) -> Highest:
+        """Read this key's file, which knows at least what this object does."""
+        owner, highest = self._unpacked(file.read(_MOST_BYTES + 1) or b"")
+        if owner != self._owner:
+            raise self._damaged()
+        for each, seen in self._highest.items():
+            there = highest.get(each, (-1, b""))
+            if there != seen and there[0] <= seen[0]:
+                text = f"{self._path} forgot what this key was used for since it was last read: set up a new key"
+                raise LocalProtocolError(text, round=purpose)
+        return highest
 
     def _written(self, highest: Highest) -> bytes:
         body = msgspec.msgpack.encode([self._owner, highest])
         return body + _check(body)
 
-    def _parsed(self, data: bytes) -> Highest:
+    def _unpacked(self, data: bytes) -> tuple[bytes, Highest]:
         body, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
-        msg = f"{self._path}: not the record of this key, or damaged: set up a new key"
         if len(data) > _MOST_BYTES or check != _check(body):
-            raise DecodeError(msg)
+            raise self._damaged()
         try:
-            owner, highest = msgspec.msgpack.decode(body, type=tuple[bytes, Highest])
+            return msgspec.msgpack.decode(body, type=tuple[bytes, Highest])
         except msgspec.MsgspecError as error:
-            raise DecodeError(msg) from error
-        if owner != self._owner:
-            raise DecodeError(msg)
-        return highest
+            raise self._damaged() from error
+
+    def _damaged(self) -> DecodeError:
+        return DecodeError(f"{self._path}: not the record of this key, or damaged: set up a new key")
+
+    def _used(self) -> LocalProtocolError:
+        text = f"{self._path} says that this key was used, and the key was gone: set up a new key"
+        return LocalProtocolError(text, round="save")
 
 
 def _followed(highest: Highest, purpose: Purpose, number: int, what: bytes) -> Highest:

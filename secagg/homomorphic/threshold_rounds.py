@@ -30,7 +30,7 @@ from secagg.masking.messages import (
 from secagg.masking.parties import mask_of
 from secagg.masking.reading import named, require_agreed
 from secagg.rounds import Contribution, Invitation, accept_invitation, to_vector
-from secagg.wire import VectorMessage
+from secagg.wire import VectorMessage, decode
 
 if TYPE_CHECKING:
     from secagg.identity import Identity
@@ -47,6 +47,7 @@ __all__ = [
     "client_decrypt",
     "client_decrypt_agreed",
     "client_upload",
+    "client_upload_again",
 ]
 
 
@@ -147,6 +148,30 @@ def client_upload(
     upload = keys.encrypt(setup, to_vector(state.contribution, setup.plan), random)
     following = ThresholdClientState1(setup, state.position, state.identity, keys)
     return following, ThresholdUpload(state.position, _led(keys.context, upload))
+
+
+def client_upload_again(
+    state: ThresholdClientState0, message: Invitation, random: bytes, stored: bytes
+) -> tuple[ThresholdClientState1, ThresholdUpload]:
+    """Upload once more, resuming: what was sent is recalled, since nothing else may be made in its round.
+
+    Args:
+        random: not used.
+        stored: the frame that answered this message before.
+    Raises:
+        DecodeError: it is not that.
+        FaultyServerError: invited to something else.
+        LocalProtocolError: it was made under another key.
+    """
+    del random
+    setup, keys = state.setup, state.keys
+    assert keys is not None  # noqa: S101 -- checked when the state was made
+    accept_invitation(setup, message, "upload")
+    upload = decode(ThresholdUpload, stored, setup)
+    if upload.vector[:FINGERPRINT_BYTES] != keys.context.fingerprint:
+        text = "what was uploaded before was encrypted under another threshold key: resume with that one"
+        raise LocalProtocolError(text, round="upload")
+    return ThresholdClientState1(setup, state.position, state.identity, keys), upload
 
 
 def client_decrypt(state: ThresholdClientState1, message: Survivors, random: bytes) -> tuple[None, PartialDecryption]:

@@ -125,6 +125,31 @@ def test_a_frame_of_nobody_in_the_roster_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("threshold_folder")
+@pytest.mark.parametrize(
+    ("command", "most"),
+    [
+        (relay("x", *answers_of(1)[1:], "huge"), "22,937,600"),
+        (answer("Bern", "x", "huge"), "22,937,600"),
+        (relay("x", *answers_of(1)).replace("heart.agreement", "huge"), "1,048,576"),
+        ("threshold show huge", "1,048,576"),
+        ("threshold propose --plan huge --roster heart.roster --out x", "1,048,576"),
+    ],
+)
+def test_a_file_of_any_size_is_read_only_as_far_as_it_can_be_right(
+    command: str, most: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A file of 2^40 bytes, nearly all of it a hole: whoever read it all would run out of memory."""
+    huge = tmp_path_factory.mktemp("huge") / "huge"
+    with huge.open("wb") as file:
+        file.write(b"{")
+        file.truncate(1 << 40)
+    said = refused(command.replace("huge", str(huge)), code=1)
+    huge.unlink()
+    assert "huge: longer than " in said
+    assert f"can be, {most} bytes" in said
+
+
+@pytest.mark.usefixtures("threshold_folder")
 def test_a_taken_key_file_is_noticed_before_anything_begins() -> None:
     for left in ("bern.threshold.setup", "bern.threshold.setup.rounds"):
         Path(left).unlink()

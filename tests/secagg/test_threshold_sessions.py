@@ -1,7 +1,9 @@
 """The tables of threshold sums in sessions: laws that every secure sum obeys, a set-up, policies, and resuming."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from secagg.planning import explain
 from secagg.rounds_begun import Rounds
 from secagg.simulated_keys import make_keys
 from secagg.testing import laws
-from secagg.testing.laws import Parties, Subject
+from secagg.testing.laws import LawError, Parties, Subject
 from secagg.transitions import steps_of
 from tests.secagg.threshold_rig import (
     MALICIOUS,
@@ -28,10 +30,15 @@ from tests.secagg.threshold_rig import (
     expected,
     identity,
     keys_of,
+    plan_of,
     setup_of,
     vectors,
 )
 
+LAWFUL = {plan_of(server, length=4): count(1) for server in ("semi-honest", "malicious")}
+"""Plans, thus keys, for laws alone: these take hundreds of the 1000 rounds that a key serves."""
+
+LAW_PLANS = pytest.mark.parametrize("plan", LAWFUL, ids=["semi-honest", "malicious"])
 PLANS = pytest.mark.parametrize("plan", [SEMI_HONEST, MALICIOUS], ids=["semi-honest", "malicious"])
 
 
@@ -45,10 +52,16 @@ def server_of(setup: Setup) -> Server:
 
 
 def subject(plan: Plan) -> Subject:
+    setup = setup_of(plan, 0)
+
     def make(inputs: Mapping[int, Any]) -> Parties:
-        setup = setup_of(plan, next(NUMBERS))
+        nonlocal setup
+        setup = setup_of(plan, next(LAWFUL[plan]))
         members: dict[Any, Client] = {i: client_of(setup, i, vector) for i, vector in inputs.items()}
         return Parties(members, server_of(setup))
+
+    def decryptors(_: Parties, survivors: set[int]) -> set[int]:
+        return set(keys_of(plan)[1].decryptors(setup, sorted(survivors)))
 
     return Subject(
         clients=plan.clients,
@@ -58,15 +71,26 @@ def subject(plan: Plan) -> Subject:
         steps=len(steps_of("threshold", plan.server)),
         sums_after=0,
         make=make,
+        finishers=decryptors,
     )
 
 
-@PLANS
-def test_threshold_sessions_obey_the_laws(plan: Plan) -> None:
-    """All but that any t may finish: t decryptors are drawn, and these have to (test_threshold_rounds.py)."""
-    laws.damage_changes_nothing(subject(plan))
-    laws.messages_come_once(subject(plan))
-    laws.finished_parties_refuse(subject(plan))
+@LAW_PLANS
+def test_threshold_sessions_obey_every_law(plan: Plan) -> None:
+    laws.check_laws(subject(plan), examples=15)
+
+
+@LAW_PLANS
+def test_a_law_that_any_of_them_may_finish_does_not_hold(plan: Plan) -> None:
+    """Of four survivors three decrypt, and these have to."""
+    with pytest.raises(LawError, match="enough remain, yet ThresholdError"):
+        laws.every_survivor_set_sums_exactly(replace(subject(plan), finishers=None))
+
+
+@LAW_PLANS
+def test_a_sum_without_one_of_those_that_decrypt_would_be_noticed(plan: Plan) -> None:
+    with pytest.raises(LawError, match="or not all that it needs"):
+        laws.every_survivor_set_sums_exactly(replace(subject(plan), finishers=lambda _, there: {*there, 9}))
 
 
 @pytest.mark.parametrize("plan", [SEMI_HONEST, MALICIOUS], ids=["semi-honest", "malicious"])
