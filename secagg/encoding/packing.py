@@ -73,10 +73,15 @@ def pack(vector: Words, bits: int, *, out: memoryview | None = None) -> memoryvi
         out: where to write; as many bytes as it takes, a multiple of 4 at an address that is one.
     Returns: ceil(d·bits / 8) bytes: coordinate i at bits [i·bits, (i+1)·bits), least significant bit first;
         unused bits are zero. If not `out`, of fresh memory, or of the vector itself where no bit needs to move.
+    Raises:
+        ValueError: `out` is read-only or of another size.
     """
     from secagg.encoding import kernels  # noqa: PLC0415 -- numba loads on first use
 
     octets = packed_bytes(len(vector), bits)
+    if out is not None and (out.readonly or out.nbytes != octets):  # kernels write without looking
+        msg = f"what is packed into is writable and has {octets} bytes, got {out.nbytes}, read-only: {out.readonly}"
+        raise ValueError(msg)
     if 8 * vector.itemsize == bits and out is None:
         return vector.data.cast("B")
     stream = np.empty(-(-octets // 4), dtype="<u4") if out is None else np.frombuffer(out, dtype="<u4")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from secagg import Counts, Encoding, EncodingError
+from secagg import Counts, Encoding, EncodingError, tags
+from secagg.encoding import fixed_point
 from secagg.encoding.packing import Words, reduce
+from secagg.primitives.keys import derive_key
+from secagg.primitives.prg import keystream
+from secagg.primitives.threads import in_slices
 
 SEED = bytes(range(32))
 
@@ -268,6 +273,21 @@ def test_encoding_of_long_vectors_crosses_chunks_cleanly(parts: int) -> None:
     codec = Encoding(dimension=dimension, clip=1.0, bits=24, clients=1)
     values = np.linspace(-1, 1, dimension)
     assert np.abs(codec.decode(codec.encode(values).vector) - values).max() < 2**-22
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_coordinate_of_a_long_vector_is_rounded_by_bits_of_its_own(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fixed_point, "in_slices", partial(in_slices, threads=threads))
+    dimension = 5 * fixed_point._CHUNK + 7
+    codec = Encoding(dimension=dimension, clip=1.0, bits=2, clients=1)
+    update = np.full(dimension, 0.25)
+    stream = keystream(derive_key(SEED, tags.STOCHASTIC_ROUNDING), 8 * dimension).view("<u8")
+    assert np.array_equal(codec.encode(update, random=SEED).vector[:-1], stream < np.uint64(1 << 62))
+    update[:: fixed_point._CHUNK] = math.nan
+    with pytest.raises(EncodingError, match=f"6 of {dimension} coordinates"):
+        codec.encode(update)
 
 
 TINY = [1e-17, 1e-18, 1e-20, 1e-30, 5e-324, 2**-53, 2**-54]

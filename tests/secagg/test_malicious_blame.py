@@ -1,17 +1,20 @@
 """Wrong keys, shares and signatures: refused, and blamed on the client that made them where that is certain."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from secagg import FaultyClientError, SuspectedPeerError
+from secagg.masking import client
+from secagg.masking.bundles import dealt_entries
 from secagg.masking.messages import AdvertiseKeys, ConsistencyCheck, PeerShares, ShareKeys, UnmaskShares
 from secagg.masking.transcript import entry_hash, shares_statement
 from secagg.primitives.keys import KeyPair
 from secagg.wire import decode, encode
 from tests.secagg.malicious_rig import at
-from tests.secagg.rig import Rig, identity_of
+from tests.secagg.rig import Rig, identity_of, make_plan
 
 
 @pytest.mark.parametrize("field", ["sealing_key", "mask_key", "signature"])
@@ -78,6 +81,29 @@ def test_recipients_check_the_hashes_of_their_shares_on_receipt(holder: int) -> 
         with pytest.raises(SuspectedPeerError, match="not those it published hashes of") as caught:
             rig.answer("masked_input", i)
         assert caught.value.culprits == (1,)
+
+
+@pytest.mark.parametrize("server", ["semi-honest", "malicious"])
+@pytest.mark.parametrize("liar", [0, 3])
+@pytest.mark.parametrize("purpose", [0, 1])
+def test_whoever_seals_what_is_no_share_is_blamed(
+    server: str, liar: int, purpose: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outside_the_field(*given: Any) -> Iterator[tuple[bytes, ...]]:
+        for entries in dealt_entries(*given):
+            yield tuple(e[:32] + b"\xff" * 8 + e[40:] if i == purpose else e for i, e in enumerate(entries))
+
+    rig = Rig(make_plan(5, server=server))
+    rig.run(until="share_keys")
+    for i in rig.ask("share_keys"):
+        with monkeypatch.context() as patch:
+            if i == liar:
+                patch.setattr(client, "dealt_entries", outside_the_field)
+            rig.server.receive(i, rig.answer("share_keys", i))
+    rig.ask("masked_input")
+    with pytest.raises(SuspectedPeerError, match="not an element of the field") as caught:
+        rig.answer("masked_input", 2)
+    assert caught.value.culprits == (liar,)
 
 
 def test_a_server_that_changes_the_hashes_on_the_way_is_noticed() -> None:

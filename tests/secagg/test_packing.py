@@ -50,6 +50,22 @@ def test_a_wrong_length_is_refused_and_adds_nothing(bits: int, length: int, by: 
     assert not accumulator.any()
 
 
+@pytest.mark.parametrize("bits", [1, 27, 32, 33, 64])
+def test_a_vector_is_packed_in_place_and_touches_nothing_beside(bits: int) -> None:
+    vector = np.full(96, (1 << bits) - 1, dtype=word_dtype(bits))
+    octets = packed_bytes(96, bits)
+    memory = bytearray(b"\x55" * (octets + 8))
+    pack(vector, bits, out=memoryview(memory)[4:-4])
+    assert memory == b"\x55" * 4 + oracle(vector.tolist(), bits) + b"\x55" * 4
+
+
+@pytest.mark.parametrize("memory", [bytearray(212), bytearray(220), bytearray(0), bytes(216)])
+def test_memory_of_another_size_or_read_only_is_not_packed_into(memory: bytes | bytearray) -> None:
+    with pytest.raises(ValueError, match="216 bytes"):
+        pack(np.zeros(64, dtype=np.uint32), 27, out=memoryview(memory))
+    assert not any(memory)
+
+
 def test_unused_bits_must_be_zero() -> None:
     accumulator = np.zeros(1, dtype=np.uint8)
     with pytest.raises(DecodeError, match="unused bits"):

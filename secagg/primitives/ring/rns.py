@@ -237,7 +237,8 @@ class Ring:
             planes: (..., W, N) uint32, W <= 15, x = sum_w planes[w]·2^(32w); x may exceed q.
             scale: any integer.
         """
-        if planes.shape != (*a.shape[:-2], *planes.shape[-2:-1], self.degree) or planes.dtype != np.uint32:
+        shape = *a.shape[:-2], *planes.shape[-2:-1], self.degree
+        if planes.ndim != a.ndim or planes.shape != shape or planes.dtype != np.uint32:
             msg = f"limbs for residues of shape {a.shape} are uint32 and (..., W, {self.degree}), got {planes.shape}"
             raise ValueError(msg)
         result = self._copy(a, out)
