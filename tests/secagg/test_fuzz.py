@@ -7,7 +7,7 @@ import pytest
 
 from secagg import DecodeError, Plan
 from secagg.encoding.packing import add_packed
-from secagg.masking import client, server
+from secagg.masking import bundles, server
 from secagg.primitives.shamir import shares_from_bytes
 from secagg.testing import fuzz, fuzz_sessions, fuzz_steps, scripted
 from secagg.testing.frames import Frame, cut_frame
@@ -51,7 +51,7 @@ def test_an_error_outside_the_tree_is_found_with_a_reproduction(monkeypatch: pyt
         except DecodeError as error:
             raise IndexError from error
 
-    monkeypatch.setattr(client, "shares_from_bytes", careless)
+    monkeypatch.setattr(bundles, "shares_from_bytes", careless)
     with pytest.raises(FuzzError, match=r"IndexError") as found:
         lane("malicious/client/masked_input/1").run(Dice(0), Tally(), messages=2_000)
     name, data = re.findall(r"reproduce\('(.+)', bytes.fromhex\('(.+)'\)\)", str(found.value))[0]
