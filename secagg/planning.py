@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from secagg.errors import PlanError
 from secagg.explanation import check_odds, explain, log2
-from secagg.homomorphic.threshold_parameters import ThresholdParameters
+from secagg.homomorphic.ckks_parameters import CkksParameters
+from secagg.homomorphic.threshold_parameters import MOST_CLIENTS, ThresholdParameters
 from secagg.lattice.parameters import choose
 from secagg.odds import log2_sum, sparse_odds, threshold_for
 from secagg.params import LEAST_PRIVACY_BITS, Plan
@@ -77,7 +78,8 @@ def plan(
         codec: an `Encoding` or `Counts`; says the number of clients, the length and the modulus.
         dropout: share of clients that may vanish in one round, in [0, 1).
         corrupted: share of clients that may tell the server all they know, in [0, 1).
-        graph: "complete", "sparse" (random k-regular), or "auto": sparse above 50 clients if it halves the work.
+        graph: "complete", "sparse" (random k-regular; only for masks), or "auto": sparse above 50 clients if it halves
+            the work.
         masking: "masking"; "lattice", whose work on long vectors does not grow with the number of clients, for a few
             bytes more; "auto", which takes the lattice where a masked vector is longer than 16 of its secrets;
             "threshold", under a lattice key that nobody holds, set up once for many rounds of up to 100 clients;
@@ -85,7 +87,8 @@ def plan(
             `corrupted=0`; or "plain" for the unprotected baseline.
         post_quantum: with lattice masks, 128 bits of security by table against quantum attacks too, not only against
             classical ones; None asks for it where keys are hybrid, and takes it where it costs no more than 1 % of the
-            upload. Refused for a threshold key, which has no such form; no other masks have a ring to choose.
+            upload. Refused for a threshold key, which has no such form, and for "masking" under X25519 alone, which has
+            no ring.
         server: "semi-honest", or "malicious": on a complete graph the threshold exceeds (n + c)/2 besides; on a
             sparse one the server may choose who drops out and try 2^88 graphs, which takes about twice the degree.
         directory: of how many known identities a server picks the clients of a round. `corrupted` is then a share of
@@ -97,7 +100,7 @@ def plan(
             quantum computer later; 5.7 kB more per neighbour (1.7 sent, 4.0 received).
         security_bits: privacy may fail in any of the `rounds` with odds of at most 2^-security_bits (sparse graph).
         correctness_bits: one round may fail, within `dropout`, with odds of at most 2^-correctness_bits: for want of
-            shares (sparse graph), and by noise (lattice, threshold; at least 40 bits, whatever is asked).
+            shares (sparse graph), and by noise (lattice, threshold, ckks; at least 40 bits, whatever is asked).
         rounds: how many rounds will be run with this plan, each with a round number (hence a graph) of its own.
     Returns: a plan that states the odds it reaches, of one round: over R rounds take log2 R off its `privacy_bits`
         and `failure_bits`.
@@ -114,6 +117,7 @@ def plan(
     """
     _check_shares(dropout, corrupted)
     _check_choices(graph, masking, server, key_agreement)
+    _check_used(graph, masking, key_agreement, post_quantum=post_quantum)
     check_odds(min(security_bits, correctness_bits), rounds)
     n = codec.clients
     if directory is not None and (type(directory) is not int or directory < n):
@@ -134,7 +138,7 @@ def plan(
     if masking == "plain":
         return Plan(**shape, threshold=1, degree=n - 1, masking="plain")
     if masking == "ckks":
-        return _complete(shape | {"masking": "ckks"})
+        return _keyed(shape | {"masking": "ckks"}, correctness_bits)
     asked = True if key_agreement != "x25519" and post_quantum is None else post_quantum
     shape |= _hidden(codec, masking, correctness_bits, post_quantum=asked)
     honest = n - shape["corrupted"] - shape["dropouts"]
@@ -195,6 +199,19 @@ def _check_choices(graph: str, masking: str, server: str, key_agreement: str) ->
             raise PlanError(msg)
 
 
+def _check_used(graph: str, masking: str, key_agreement: str, *, post_quantum: bool | None) -> None:
+    """Refuse what was asked for and would not be done."""
+    if graph == "sparse" and masking in {"threshold", "ckks", "plain"}:
+        msg = f"a {masking} sum has no graph of masks: leave graph out, or take masking='masking' or 'lattice'"
+        raise PlanError(msg)
+    if post_quantum and masking == "masking" and key_agreement == "x25519":
+        msg = (
+            "post_quantum chooses the ring of lattice masks, and masking='masking' has none: against quantum attacks "
+            "take key_agreement='x25519+ml-kem-768', with either"
+        )
+        raise PlanError(msg)
+
+
 def _hidden(codec: Codec, masking: str, correctness_bits: int, *, post_quantum: bool | None) -> dict[str, Any]:
     """Choose ring and packing; nothing where masks as long as the vector do as well."""
     optional = masking == "auto"
@@ -250,13 +267,16 @@ def _complete(shape: dict[str, Any]) -> Plan:
 
 
 def _keyed(shape: dict[str, Any], correctness_bits: int) -> Plan:
+    if shape["masking"] == "threshold" and shape["clients"] > MOST_CLIENTS:
+        msg = f"a threshold key serves at most {MOST_CLIENTS} clients, got {shape['clients']}: take masking='lattice'"
+        raise PlanError(msg)
     made = _complete(shape)
-    reached = ThresholdParameters.of(made).lost_bits
+    reached = CkksParameters.of(made).failure_bits if made.masking == "ckks" else ThresholdParameters.of(made).lost_bits
     if reached < correctness_bits:
         msg = (
-            f"noise loses a threshold sum of {made.clients} clients with odds of 2^-{reached:.1f}, more than the "
-            f"2^-{correctness_bits} asked for: ask for correctness_bits of at most {math.floor(reached)}, sum fewer "
-            "clients, or take masking='lattice'"
+            f"noise loses a {made.masking} sum of {made.clients} clients with odds of 2^-{reached:.1f}, more than the "
+            f"2^-{correctness_bits} asked for: ask for correctness_bits of at most {math.floor(reached)}, or take "
+            "masking='masking', which has no noise"
         )
         raise PlanError(msg)
     return made

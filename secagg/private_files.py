@@ -25,7 +25,8 @@ def create(path: Path, data: bytes, *, mode: int) -> None:
     """Write a new file, durably, whole or not at all; of all that write one path at the same moment, one does.
 
     It is written under a name of its own, `.secagg-*` in the same folder, and then linked to the path; only a crash
-    leaves that name behind. Where there are no hard links, an empty file takes the path for the moment before.
+    leaves that name behind. Where there are no hard links, an empty file takes the path for the moment before, which a
+    crash then leaves there.
 
     Args:
         mode: permissions, less what the umask takes away.

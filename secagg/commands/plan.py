@@ -41,7 +41,8 @@ def plan_command(
         typer.Option(
             "--post-quantum",
             help="Lattice masks with 128 bits of security by table against quantum attacks too; taken unasked with "
-            "hybrid keys, and where it costs at most 1 % of the upload. A threshold key has no such form.",
+            "hybrid keys, and where it costs at most 1 % of the upload. A threshold key has no such form; "
+            "other masks withstand what their keys do.",
         ),
     ] = False,
     rounds: Annotated[

@@ -98,9 +98,9 @@ def answer(
             --out bern.1
 
     What you send is public, or sealed to the site that it is for. KEY, KEY.rounds, KEY.setup and KEY.setup.rounds never
-    leave this machine. KEY.setup holds secrets until your last answer, and none afterwards. Do not copy KEY or
-    KEY.rounds, nor put them back from a backup: two copies do not know of each other's rounds, and that can give
-    your data away. Interrupted? Run the same command again: the same message gets the same answer.
+    leave this machine. KEY.setup holds secrets until your last answer, and none afterwards. Do not copy any of them,
+    nor put them back from a backup: two copies do not know of each other's rounds, and that can give your data
+    away. Interrupted? Run the same command again: the same message gets the same answer.
     """
     from secagg.homomorphic.threshold import ThresholdKey  # noqa: PLC0415
     from secagg.homomorphic.threshold_files import MESSAGE_MOST_BYTES, Agreement, read, write_new  # noqa: PLC0415

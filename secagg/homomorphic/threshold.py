@@ -319,7 +319,7 @@ class ThresholdKey:
             if found not in {b"", data}:
                 msg = f"{path} exists: a key is never overwritten, take another name"
                 raise FileExistsError(msg)
-            self._record = self._record.moved(record_path(path), found=bool(found))
+            self._record.move(record_path(path), found=bool(found))
             if not found:
                 replaced(path, data).close()
 

@@ -138,9 +138,10 @@ class ThresholdParameters:
             )
             raise PlanError(msg)
         if self.refresh_bits < REFRESH_BITS:
+            remedy = "refresh the key earlier" if self.rounds > 1 else "sum a shorter vector"
             msg = (
                 f"over {self.rounds} rounds flooding leaves a statistical distance of 2^-{self.refresh_bits:.1f}, "
-                f"more than 2^-{REFRESH_BITS}: refresh the key earlier"
+                f"more than 2^-{REFRESH_BITS}: {remedy}"
             )
             raise PlanError(msg)
 

@@ -2,8 +2,9 @@
 
 Whatever is begun is on disk before `begin` returns, hence before anything is sent. The record is a file of its own
 beside the key, `NAME.rounds`, so that a key put back from a backup does not take it back; without it the key is
-refused. Copy neither: two copies remember two things. A key that was never saved exists once, so that memory will do;
-a key in memory that was saved refuses a file older than what it saw.
+refused. Copy neither: two copies remember two things. A key that was never saved exists once, so that memory will do,
+in the process that made it and in none forked from it; a key in memory that was saved refuses a file older than what it
+saw.
 
     record: MessagePack [owner, {purpose: (round, 32 bytes)}] | SHA-256 of a label and that; below 1 kB
 
@@ -13,6 +14,7 @@ Safe to share between threads and processes: a file is locked, and read again, f
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -20,7 +22,7 @@ import msgspec
 
 from secagg import tags
 from secagg.errors import DecodeError, LocalProtocolError
-from secagg.private_files import locked, replaced
+from secagg.private_files import locked, replaced, sync_directory
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -52,6 +54,7 @@ class Record:
         self._owner, self._path = owner, path
         self._highest: Highest = {}
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def begin(self, purpose: Purpose, number: int, what: bytes) -> None:
         """Remember that something is begun in a round; the very same may be begun again.
@@ -61,12 +64,13 @@ class Record:
             what: 32 bytes that name it.
         Raises:
             LocalProtocolError: a higher round was begun, or something else in this one; or the record is gone, or older
-                than this object saw it.
+                than this object saw it, or kept in memory by the process that this one was forked from.
             DecodeError: the record is damaged or another key's.
             OSError: it cannot be read or written, or others than its owner have access to it.
         """
         with self._lock:
             if self._path is None:
+                self._require_process(purpose)
                 self._highest = _followed(self._highest, purpose, number, what)
                 return
             with self._opened(self._path, purpose) as file:
@@ -74,6 +78,8 @@ class Record:
                 after = _followed(before, purpose, number, what)
                 if after != before:
                     replaced(self._path, self._written(after)).close()
+                else:  # whoever wrote it may have died before its name was durable
+                    sync_directory(self._path)
             self._highest = after
 
     @property
@@ -97,14 +103,15 @@ class Record:
             raise LocalProtocolError(text, round=purpose)
         return locked(path, wait=True)
 
-    def moved(self, path: Path, *, found: bool) -> Record:
-        """Return the record that goes on in a file.
+    def move(self, path: Path, *, found: bool) -> None:
+        """Go on in a file.
 
         Args:
             found: whether the key is there already, and its record with it; if not, the file is written anew.
         Raises:
             LocalProtocolError: it goes on elsewhere already, or what was begun is not in the file that was found; the
-                key is gone, and the file says that it was used; or it went on in this file, which is gone, or older.
+                key is gone, and the file says that it was used; it went on in this file, which is gone, or older; or
+                this process was forked from the one that keeps it in memory.
             DecodeError: the file is damaged; or it went on in this file, which is another key's.
             OSError: it cannot be read or written.
         """
@@ -114,25 +121,36 @@ class Record:
                     self._highest = self._read(file, "save")
                 if self._highest and not found:
                     raise self._used()
-                return self
+                return
             if self._path is not None or (found and self._highest):
                 text = "this key is in use elsewhere, and a second file would not know what it was used for"
                 raise LocalProtocolError(text, round="save")
-            following = Record(self._owner, path)
+            self._require_process("save")
+            self._path = path
             if not found:
-                with locked(path, wait=False) as file:
-                    following._require_free(file, self._highest)
-                    replaced(path, self._written(self._highest)).close()
-                following._highest = self._highest
-            return following
+                try:
+                    with locked(path, wait=False) as file:
+                        self._require_free(file)
+                        replaced(path, self._written(self._highest)).close()
+                except BaseException:
+                    self._path = None
+                    raise
 
-    def _require_free(self, file: FileIO, known: Highest) -> None:
+    def _require_process(self, purpose: str) -> None:
+        """Refuse to go on from memory that two processes have."""
+        if self._process != os.getpid():
+            text = (
+                "this key is kept in memory by the process that this one was forked from: save it there, load it here"
+            )
+            raise LocalProtocolError(text, round=purpose)
+
+    def _require_free(self, file: FileIO) -> None:
         """Refuse a file that says more of this key than is known, or what nobody can tell."""
         data = file.read(_MOST_BYTES + 1)
         if not data:  # new, or left by a crash before anything was written
             return
         owner, left = self._unpacked(data)
-        if owner == self._owner and left not in ({}, known):
+        if owner == self._owner and left not in ({}, self._highest):
             raise self._used()
 
     def _read(self, file: FileIO, purpose: str) -> Highest:

@@ -394,6 +394,39 @@ def test_a_threshold_sum_that_noise_loses_too_often_is_not_planned() -> None:
         secagg.plan(wide, masking="threshold", correctness_bits=most + 1)
 
 
+def test_odds_of_one_round_that_are_too_small_to_be_written_out_still_add_up() -> None:
+    plan = secagg.plan(Encoding(dimension=100_000, clip=1.0, bits=16, clients=4), masking="threshold", corrupted=0)
+    bits = ThresholdParameters.of(plan).failure_bits
+    assert planning.explain(plan)["failure"].endswith("makes it wrong with 2^-1000")
+    many = planning.explain(plan, rounds=1 << 200)["failure"]
+    assert many.endswith(f"makes it wrong with 2^-{bits - 200:.1f} over {1 << 200} rounds (2^-{bits:.1f} in one)")
+
+
+def test_noise_of_ckks_is_not_planned_for_less_than_it_is() -> None:
+    assert secagg.plan(codec(6), masking="ckks", corrupted=0, correctness_bits=128).masking == "ckks"
+    with pytest.raises(PlanError, match="correctness_bits of at most 128"):
+        secagg.plan(codec(6), masking="ckks", corrupted=0, correctness_bits=129)
+
+
+@pytest.mark.parametrize("masking", ["threshold", "ckks", "plain"])
+def test_a_graph_that_no_mask_follows_is_refused(masking: Any) -> None:
+    with pytest.raises(PlanError, match="no graph of masks: leave graph out"):
+        secagg.plan(codec(6), masking=masking, corrupted=0, graph="sparse")
+    assert secagg.plan(codec(6), masking=masking, corrupted=0, graph="complete").is_complete
+
+
+def test_masks_against_quantum_attacks_take_hybrid_keys() -> None:
+    with pytest.raises(PlanError, match=r"take key_agreement='x25519\+ml-kem-768'"):
+        secagg.plan(codec(6), post_quantum=True)
+    assert secagg.plan(codec(6), post_quantum=True, key_agreement="x25519+ml-kem-768").masking == "masking"
+
+
+def test_a_threshold_key_is_planned_for_so_many_clients() -> None:
+    assert secagg.plan(codec(100), masking="threshold").clients == 100
+    with pytest.raises(PlanError, match="at most 100 clients, got 101: take masking='lattice'"):
+        secagg.plan(codec(101), masking="threshold")
+
+
 def test_a_threshold_key_is_not_planned_against_quantum_attacks() -> None:
     with pytest.raises(PlanError, match="take masking='lattice' with post_quantum=True"):
         secagg.plan(codec(6), masking="threshold", post_quantum=True)
@@ -401,9 +434,9 @@ def test_a_threshold_key_is_not_planned_against_quantum_attacks() -> None:
 
 def test_a_threshold_sum_says_how_many_clients_it_withstands() -> None:
     why = planning.explain(secagg.plan(codec(20), masking="threshold"))
-    assert "at most 12 clients, fixed before the set-up" in why["privacy"]  # t - 2
+    assert "up to 12 of them weaken" in why["privacy"]  # t - 2
     why = planning.explain(secagg.plan(codec(20), masking="threshold", server="malicious"))
-    assert "at most 7 clients, fixed before the set-up" in why["privacy"]  # 2t > n + c
+    assert "up to 7 of them weaken" in why["privacy"]  # 2t > n + c
 
 
 def test_lattice_masks_withstand_all_but_two_of_the_fewest_in_a_sum() -> None:

@@ -1,8 +1,11 @@
 """What a threshold key does once is never done again: other uploads, other sets, crashes, full disks, lost records."""
 
 import hashlib
+import os
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import msgspec
@@ -15,6 +18,7 @@ from secagg.homomorphic.threshold import ThresholdContext, ThresholdKey
 from secagg.homomorphic.threshold_record import Record
 from secagg.homomorphic.threshold_rounds import client_upload, client_upload_again
 from secagg.primitives.keys import derive_key
+from secagg.private_files import replaced
 from secagg.setups import Setup
 from secagg.wire import encode
 from tests.secagg.threshold_rig import NUMBERS, SEMI_HONEST, Round, keys_of, passed, plan_of, setup_of, twin
@@ -321,3 +325,51 @@ def test_a_resumed_upload_is_the_one_that_was_sent_and_of_this_key() -> None:
     forged = encode(msgspec.structs.replace(sent, vector=memoryview(bytes(other))), begun.setup)
     with pytest.raises(LocalProtocolError, match="under another threshold key"):
         client_upload_again(empty, invitation, random, forged)
+
+
+def test_an_upload_begun_while_the_key_is_being_saved_is_in_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, setup, begin, begun = twin(keys_of(SEMI_HONEST)[0][0]), setup_of(SEMI_HONEST, 5), Record.begin, Event()
+    uploading = Thread(target=lambda: key.encrypt(setup, np.zeros(5, np.uint16), bytes(32)))
+
+    def announced(self: Record, *arguments: Any) -> None:
+        begun.set()
+        begin(self, *arguments)
+
+    def meanwhile(path: Path, data: bytes) -> FileIO:
+        if not begun.is_set():
+            uploading.start()
+            assert begun.wait(60)
+        return replaced(path, data)
+
+    monkeypatch.setattr(Record, "begin", announced)
+    monkeypatch.setattr("secagg.homomorphic.threshold_record.replaced", meanwhile)
+    key.save(tmp_path / "key")
+    uploading.join()
+    with pytest.raises(LocalProtocolError, match="has begun another upload in round 5"):
+        ThresholdKey.load(tmp_path / "key").encrypt(setup, np.ones(5, np.uint16), bytes(32))
+
+
+def test_a_key_in_memory_is_not_used_by_a_forked_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parent and child would both upload, and each remember its own."""
+    key, saved = (twin(keys_of(SEMI_HONEST)[0][client]) for client in (0, 1))
+    saved.save(tmp_path / "saved")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for step in (
+        lambda: key.encrypt(setup_of(SEMI_HONEST, 5), np.zeros(5, np.uint16), bytes(32)),
+        lambda: key.save(tmp_path / "key"),
+    ):
+        with pytest.raises(LocalProtocolError, match="save it there, load it here"):
+            step()
+    assert saved.encrypt(setup_of(SEMI_HONEST, 5), np.zeros(5, np.uint16), bytes(32))
+
+
+def test_an_upload_made_again_waits_until_its_record_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever recorded it may have died between the new name and its being on disk."""
+    key, setup, synced = used_in_round_5(tmp_path), setup_of(SEMI_HONEST, 5), list[Path]()
+    monkeypatch.setattr("secagg.homomorphic.threshold_record.sync_directory", synced.append)
+    key.encrypt(setup, np.zeros(5, np.uint16), bytes(32))
+    assert synced == [tmp_path / "key.rounds"]

@@ -321,6 +321,8 @@ def test_parameters_that_are_not_proved_are_refused(changes: dict[str, Any], why
 def test_sums_that_fit_nowhere_are_refused_with_the_last_reason() -> None:
     with pytest.raises(PlanError, match=r"no threshold sum fits: .*refresh the key earlier"):
         choose(rounds=1 << 20, length=1 << 34)
+    with pytest.raises(PlanError, match=r"over 1 rounds .*sum a shorter vector"):
+        choose(rounds=None, length=1 << 34)
 
 
 def test_a_threshold_too_low_against_a_malicious_server_is_refused() -> None:
