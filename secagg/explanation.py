@@ -93,7 +93,7 @@ def _explain_key(plan: Plan, rounds: int) -> dict[str, str]:
         f"packed vector. All {plan.clients} clients set it up together; {served}",
         "threshold": f"a sum is of at least {t} of {plan.clients} clients, of whom {t} decrypt it",
         "privacy": f"holds while at most the {c} clients planned for, fixed before the set-up, side with the server, "
-        f"if Ring-LWE is hard; the proof is a sketch; up to {tolerated} of them weaken the noise below and nothing else",
+        f"if Ring-LWE is hard; the proof is a sketch; up to {tolerated} of them weaken the noise below, nothing else",
         "noise": f"upload errors add up to at most B = {key.error_bound}, but for odds of 2^-{BOUND_BITS} a round; "
         f"those who decrypt flood them with 2^{FLOODING_BITS} times B while at most the {c} clients planned for are "
         f"corrupted, less if more are: over the {key.rounds} rounds of a key what is answered is within a statistical "
