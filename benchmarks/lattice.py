@@ -133,7 +133,7 @@ def growth(report: Report) -> None:
 
         calls[str(n)] = call
     spent: dict[int, list[float]] = {10: [], 1_000: []}
-    interleaved(calls, repetitions=9)
+    interleaved(calls, repetitions=41)
     medians = {n: float(np.median(times[1:])) for n, times in spent.items()}
     report.figure("lattice.expand_growth", medians[1_000] / medians[10], Target(1.1, at_most=True))
     report.row(measured="expand and decode", **{f"n{n}_s": value for n, value in medians.items()})

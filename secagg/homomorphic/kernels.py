@@ -185,44 +185,48 @@ def fold(
 
 
 @kernel
-def to_digits(values: NDArray[Any], digits: int, bits: int, out: NDArray[np.uint32]) -> None:
+def to_digits(values: NDArray[Any], digits: int, bits: int, planes: NDArray[np.uint32]) -> None:
     """Write numbers as digits of coefficients: coefficient i gets values[i·k .. i·k + k - 1], first one lowest.
 
     Args:
         values: (m,) unsigned, below 2^g.
         digits: k.
         bits: g, 1..71, of a digit.
-        out: (N, W) uint32, all zero, N·k >= m, W >= ceil(k·g / 32); receives the limbs.
+        planes: (W, N) uint32, all zero, N·k >= m, W >= ceil(k·g / 32); receives the limbs, one plane after the other.
     """
-    last = out.shape[1]
     for digit in range(digits):
         word, shift = (digit * bits) // _WORD, U64((digit * bits) % _WORD)
-        for i in range((values.shape[0] - digit + digits - 1) // digits):
-            value, line = U64(values[i * digits + digit]), out[i]
-            low = value << shift
-            line[word] |= U32(low)
-            if word + 1 < last:
-                line[word + 1] |= U32(low >> U64(32))
-            if word + 2 < last:
-                line[word + 2] |= U32((value >> U64(1)) >> (U64(63) - shift))
+        count, line = (values.shape[0] - digit + digits - 1) // digits, planes[word]
+        for i in range(count):
+            line[i] |= U32(U64(values[i * digits + digit]) << shift)
+        if word + 1 < planes.shape[0]:
+            line = planes[word + 1]
+            for i in range(count):
+                line[i] |= U32((U64(values[i * digits + digit]) << shift) >> U64(32))
+        if word + 2 < planes.shape[0]:
+            line = planes[word + 2]
+            for i in range(count):
+                line[i] |= U32((U64(values[i * digits + digit]) >> U64(1)) >> (U64(63) - shift))
 
 
 @kernel
-def from_digits(words: NDArray[np.uint32], below: int, digits: int, bits: int, out: NDArray[Any]) -> None:
-    """Undo `to_digits`, (N, W) to (m,) uint64: the low g bits of each are a digit, or all 64 of it.
+def from_digits(planes: NDArray[np.uint32], below: int, digits: int, bits: int, out: NDArray[Any]) -> None:
+    """Undo `to_digits`, (W, N) to (m,) unsigned: the low g bits of each are a digit, or all that it has.
 
     Args:
         below: how many bits lie before the first digit.
     """
-    last = words.shape[1]  # what lies above a digit's own bits is left for the caller to cut off
     for digit in range(digits):
         at = below + digit * bits
         word, shift = at // _WORD, U64(at % _WORD)
-        for i in range((out.shape[0] - digit + digits - 1) // digits):
-            line = words[i]
-            value = U64(line[word]) >> shift
-            if word + 1 < last:
-                value |= U64(line[word + 1]) << (U64(_WORD) - shift)
-            if word + 2 < last:
-                value |= (U64(line[word + 2]) << (U64(63) - shift)) << U64(1)
-            out[i * digits + digit] = value
+        count, line = (out.shape[0] - digit + digits - 1) // digits, planes[word]
+        for i in range(count):  # what lies above a digit's own bits is left for the caller to cut off
+            out[i * digits + digit] = U64(line[i]) >> shift
+        if word + 1 < planes.shape[0]:
+            line = planes[word + 1]
+            for i in range(count):
+                out[i * digits + digit] |= U64(line[i]) << (U64(_WORD) - shift)
+        if word + 2 < planes.shape[0]:
+            line = planes[word + 2]
+            for i in range(count):
+                out[i * digits + digit] |= (U64(line[i]) << (U64(63) - shift)) << U64(1)

@@ -178,13 +178,13 @@ def encrypt(parameters: ThresholdParameters, public: bytes, secret: Factor, nois
 
     def work(start: int, stop: int) -> None:
         for block, errors in _noise_of(discrete_gaussian, noise, SIGMA, degree, range(start, stop)):
-            message = np.zeros((degree, limbs), np.uint32)
+            message = np.zeros((limbs, degree), np.uint32)
             values = words[block * degree * digits : (block + 1) * degree * digits]
             kernels.to_digits(values, digits, bits, message)
             sample = ring.uniform(public, block)
             ring.inverse(ring.multiply(sample, secret, out=sample), out=sample)
             ring.add_small(sample, errors, out=sample)
-            ring.add(sample, ring.from_words(message, scale=delta), out=sample)
+            ring.add_planes(sample, message, scale=delta, out=sample)
             kernels.pack(sample, _width(parameters, block), _packed_block(parameters, out, block))
 
     in_slices(work, parameters.blocks, align=1, smallest=_BLOCKS_AT_ONCE)
@@ -286,15 +286,12 @@ class RunningSum:
             from secagg.homomorphic import kernels  # noqa: PLC0415
 
             for block in range(start, stop):
-                rounded = ring.round_words(ring.add(self._total[block], half), step)
-                noise = (rounded[: _width(made, block), 0] & np.uint32(2 * middle - 1)).astype(np.int32) - middle
+                rounded = ring.round_planes(ring.add(self._total[block], half), step)
+                noise = (rounded[0, : _width(made, block)] & np.uint32(2 * middle - 1)).astype(np.int32) - middle
                 if np.abs(noise).max() > most:
                     wrong.append(block)
                     return
-                piece = out[block * size : (block + 1) * size]
-                values = np.empty(len(piece), np.uint64)
-                kernels.from_digits(rounded, NOISE_BITS, digits, bits, values)
-                piece[:] = values.astype(dtype)
+                kernels.from_digits(rounded, NOISE_BITS, digits, bits, out[block * size : (block + 1) * size])
 
         in_slices(work, made.blocks, align=1, smallest=_BLOCKS_AT_ONCE)
         if wrong:

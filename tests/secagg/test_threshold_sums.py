@@ -155,16 +155,16 @@ def test_digits_come_back_from_the_words_they_were_put_in(count: int, bits: int,
     digits = data.draw(st.integers(1, max(1, 216 // bits)))
     values = data.draw(st.lists(st.integers(0, (1 << min(bits, 64)) - 1), min_size=count, max_size=count))
     below = data.draw(st.integers(0, 8))
-    words = np.zeros((8, -(-digits * bits // 32)), np.uint32)
-    kernels.to_digits(np.array(values, np.uint64), digits, bits, words)
-    for i, line in enumerate(words.tolist()):
+    planes = np.zeros((-(-digits * bits // 32), 8), np.uint32)
+    kernels.to_digits(np.array(values, np.uint64), digits, bits, planes)
+    for i, line in enumerate(planes.T.tolist()):
         mine = values[i * digits : (i + 1) * digits]
         assert sum(word << 32 * k for k, word in enumerate(line)) == sum(v << bits * k for k, v in enumerate(mine))
     out = np.empty(count, np.uint64)
-    above = np.zeros((8, words.shape[1] + 1), np.uint32)
-    for i, source in enumerate(words.tolist()):
+    above = np.zeros((len(planes) + 1, 8), np.uint32)
+    for i, source in enumerate(planes.T.tolist()):
         shifted = sum(word << 32 * k for k, word in enumerate(source)) << below
-        above[i] = [shifted >> 32 * k & 0xFFFFFFFF for k in range(above.shape[1])]
+        above[:, i] = [shifted >> 32 * k & 0xFFFFFFFF for k in range(len(above))]
     kernels.from_digits(above, below, digits, bits, out)
     mask = (1 << min(bits, 64)) - 1
     assert [int(value) & mask for value in out] == values
