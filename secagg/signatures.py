@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from secagg.errors import DecodeError
 from secagg.primitives.curve25519.edwards import verify_each
+from secagg.primitives.keys import PRIME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["check_signing_key", "first_forgery", "verify_signature"]
 
 _BYTES = 32
-_PRIME = (1 << 255) - 19
 _ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
-_SMALL_ORDER = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
+_SMALL_ORDER = frozenset({0, 1, PRIME - 1, _ORDER_8, PRIME - _ORDER_8})
 """y coordinates of the eight points of small order: under such a key anybody can sign some messages."""
 _WORTH_IT = 64
 """Signatures; for fewer, OpenSSL is done before the kernels are even loaded."""
@@ -73,6 +73,6 @@ def check_signing_key(public: bytes) -> None:
         DecodeError: not 32 bytes, not canonical, or of small order.
     """
     y = int.from_bytes(public, "little") & ((1 << 255) - 1)
-    if len(public) != _BYTES or y >= _PRIME or y in _SMALL_ORDER:
+    if len(public) != _BYTES or y >= PRIME or y in _SMALL_ORDER:
         msg = "not an Ed25519 public key of 32 bytes, or one under which signatures prove nothing (small order)"
         raise DecodeError(msg)

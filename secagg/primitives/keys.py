@@ -12,10 +12,11 @@ from hashlib import sha256
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-__all__ = ["KEY_BYTES", "KeyPair", "check_public", "derive_from", "derive_key", "length_prefixed"]
+__all__ = ["KEY_BYTES", "PRIME", "KeyPair", "check_public", "derive_from", "derive_key", "length_prefixed"]
 
 KEY_BYTES = 32
-_PRIME = 2**255 - 19
+PRIME = 2**255 - 19
+"""Of the field of curve25519."""
 _BLOCK_BYTES = 64
 _INNER, _OUTER = (bytes(pad ^ octet for octet in range(256)) for pad in (0x36, 0x5C))
 _NO_SALT_INNER, _NO_SALT_OUTER = (bytes(_BLOCK_BYTES).translate(pad) for pad in (_INNER, _OUTER))
@@ -61,7 +62,7 @@ def check_public(public: bytes) -> None:
     Raises:
         ValueError: not 32 bytes, or not the canonical encoding of a coordinate.
     """
-    if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= _PRIME:
+    if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= PRIME:
         msg = "a public key is the canonical encoding of a coordinate, 32 bytes"
         raise ValueError(msg)
 

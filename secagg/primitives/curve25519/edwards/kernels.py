@@ -36,9 +36,9 @@ from secagg.primitives.jit import kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LANES", "MULTIPLES", "combine"]
+__all__ = ["LANES", "combine"]
 
-MULTIPLES = 8
+_MULTIPLES = 8
 """Of a key, kept ready: digits are in [-8, 8)."""
 _UNIT, _EDWARDS_D, _TWICE_D, _ROOT = range(4)
 """Rows of the constants: 1, d, 2d and a square root of -1."""
@@ -200,7 +200,7 @@ def _multiples(point: NDArray[np.uint64], constants: NDArray[np.uint64], table: 
     for i in range(_SIZE):
         table[0, 0, i], table[0, 1, i] = constants[_UNIT, i], constants[_UNIT, i]
         table[0, 2, i], table[0, 3, i] = np.uint64(0), constants[_UNIT, i] + constants[_UNIT, i]
-    for k in range(1, MULTIPLES + 1):
+    for k in range(1, _MULTIPLES + 1):
         if k > 1:
             _add(point, table[1], work)
         _add_subtract(point[1], point[0], table[k, 0], table[k, 1])
@@ -268,7 +268,7 @@ def combine(
     """
     point, work = np.empty((4, _SIZE), dtype=np.uint64), np.empty((6, _SIZE), dtype=np.uint64)
     ready, affine = np.empty((4, _SIZE), dtype=np.uint64), np.empty((3, _SIZE), dtype=np.uint64)
-    table = np.empty((MULTIPLES + 1, 4, _SIZE), dtype=np.uint64)
+    table = np.empty((_MULTIPLES + 1, 4, _SIZE), dtype=np.uint64)
     for batch in range(coordinates.shape[0]):
         _decode(coordinates[batch], odd[batch], constants, point[0], valid[batch])
         for i in range(_SIZE):

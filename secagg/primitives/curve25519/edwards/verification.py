@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from secagg.primitives.curve25519.limbs import by_lane, from_lanes, from_limbs, pieces, to_limbs, words_of
+from secagg.primitives.keys import PRIME
 from secagg.primitives.threads import ahead
 
 if TYPE_CHECKING:
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["verify_each"]
 
-_PRIME = (1 << 255) - 19
 _ORDER = (1 << 252) + 27742317777372353535851937790883648493
 """Of the base point."""
-_D = -121665 * pow(121666, -1, _PRIME) % _PRIME
-_ROOT = pow(2, (_PRIME - 1) // 4, _PRIME)
+_D = -121665 * pow(121666, -1, PRIME) % PRIME
+_ROOT = pow(2, (PRIME - 1) // 4, PRIME)
 """Of -1."""
 _BASE = (
     15112221349535400772501151409588531511454012693041857206046113283949847762202,
@@ -53,7 +53,7 @@ def verify_each(signed: Sequence[tuple[bytes, bytes, bytes]]) -> list[bool]:
     for i, (key, _, signature) in enumerate(signed):
         if verdicts[i]:
             y = int.from_bytes(key, "little") & ((1 << 255) - 1)
-            verdicts[i] = y < _PRIME and int.from_bytes(signature[_BYTES:], "little") < _ORDER
+            verdicts[i] = y < PRIME and int.from_bytes(signature[_BYTES:], "little") < _ORDER
     equal = _equations_hold([each for each, likely in zip(signed, verdicts, strict=True) if likely])
     return [likely and next(equal) for likely in verdicts]
 
@@ -111,7 +111,7 @@ def _signed_digits(values: bytes, bits: int) -> NDArray[np.uint64]:
 @cache
 def _constants(lanes: int) -> NDArray[np.uint64]:
     """What the kernels multiply by, in all lanes."""
-    return np.repeat(_limbs([1, _D, 2 * _D % _PRIME, _ROOT]), lanes, axis=1)
+    return np.repeat(_limbs([1, _D, 2 * _D % PRIME, _ROOT]), lanes, axis=1)
 
 
 @cache
@@ -119,11 +119,11 @@ def _multiples_of_base() -> NDArray[np.uint64]:
     """Make ready 0, 1, ..., 128 times the base point: y + x, y - x and 2dxy, (129, 3, 10)."""
     (x, y), ready = (0, 1), []
     for _ in range(_MULTIPLES + 1):
-        ready += [(y + x) % _PRIME, (y - x) % _PRIME, 2 * _D * x * y % _PRIME]
-        product = _D * x * y * _BASE[0] * _BASE[1] % _PRIME
+        ready += [(y + x) % PRIME, (y - x) % PRIME, 2 * _D * x * y % PRIME]
+        product = _D * x * y * _BASE[0] * _BASE[1] % PRIME
         x, y = (
-            (x * _BASE[1] + y * _BASE[0]) * pow(1 + product, -1, _PRIME) % _PRIME,
-            (y * _BASE[1] + x * _BASE[0]) * pow(1 - product, -1, _PRIME) % _PRIME,
+            (x * _BASE[1] + y * _BASE[0]) * pow(1 + product, -1, PRIME) % PRIME,
+            (y * _BASE[1] + x * _BASE[0]) * pow(1 - product, -1, PRIME) % PRIME,
         )
     return _limbs(ready).reshape(_MULTIPLES + 1, 3, -1)
 
